@@ -1,0 +1,1 @@
+"""The vocabulary: units, instruments, events and commands. Standard library only."""

@@ -1,0 +1,411 @@
+"""Every fact, in the past tense. Whatever the engine must know arrives as one of these.
+
+Market facts (``BookSnapshot``, ``BookChanged``, ``TradePrinted``) are plain tuples because one is
+made for every frame; they live on the tape, not in the journal. All other facts are frozen
+dataclasses; those in ``DURABLE`` change money, orders, permissions or knowledge and are journalled
+before they are acted upon. Each carries ``ts_event`` (when it happened, venue time) and ``ts_recv``
+(when we learned of it), both nanoseconds since the epoch, 0 where unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar, Final, NamedTuple, NewType
+
+from fleet.domain.commands import (
+    CancelOrder,
+    ClientOrderId,
+    CloseBundle,
+    OpenBundle,
+    OperationId,
+    OperationKind,
+    Refused,
+    RunOperation,
+    SubmitOrder,
+)
+from fleet.domain.instruments import InstrumentId, MarketId, Side
+from fleet.domain.units import Cash, Price, Qty
+
+VenueOrderId = NewType("VenueOrderId", str)
+TradeId = NewType("TradeId", str)
+RunId = NewType("RunId", str)
+
+LevelChange = tuple[InstrumentId, Side, Price, Qty]
+"""(token, side, price, new total at that price); a total of 0 removes the level."""
+Level = tuple[Price, Qty]
+
+
+class TradingState(Enum):
+    """What the engine may do: trade, only reduce, or nothing but cancel."""
+
+    ACTIVE = "ACTIVE"
+    REDUCING = "REDUCING"
+    HALTED = "HALTED"
+
+
+class SettlementStatus(Enum):
+    """A fill's way to finality. FAILED reverses the fill."""
+
+    MATCHED = "MATCHED"
+    MINED = "MINED"
+    CONFIRMED = "CONFIRMED"
+    RETRYING = "RETRYING"
+    FAILED = "FAILED"
+
+
+# --- market facts: one per frame, never journalled -------------------------------------------
+
+
+class BookSnapshot(NamedTuple):
+    """The whole book of one instrument; levels in any order."""
+
+    ts_event: int
+    ts_recv: int
+    instrument_id: InstrumentId
+    bids: Sequence[Level]
+    asks: Sequence[Level]
+    tick: Price | None = None
+
+
+class BookChanged(NamedTuple):
+    """The level changes of one frame, applied together: one moment of the venue."""
+
+    ts_event: int
+    ts_recv: int
+    changes: Sequence[LevelChange]
+
+
+class TradePrinted(NamedTuple):
+    """Somebody's trade; ``side`` is the taker's."""
+
+    ts_event: int
+    ts_recv: int
+    instrument_id: InstrumentId
+    side: Side
+    price: Price
+    qty: Qty
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What all other facts share."""
+
+    KIND: ClassVar[str] = "Event"
+    VERSION: ClassVar[int] = 1
+
+    ts_event: int = 0
+    ts_recv: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickSizeChanged(Event):
+    """The price grid of an instrument changed; its book is void until a snapshot."""
+
+    KIND: ClassVar[str] = "TickSizeChanged"
+
+    instrument_id: InstrumentId
+    tick: Price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameRejected(Event):
+    """A frame that could not be read. Counted, never guessed at."""
+
+    KIND: ClassVar[str] = "FrameRejected"
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerFired(Event):
+    """A timer asked for with ``StartTimer``, or the runner's tick, has fired."""
+
+    KIND: ClassVar[str] = "TimerFired"
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketListed(Event):
+    """The venue announced a market; trading it needs a fresh catalogue."""
+
+    KIND: ClassVar[str] = "MarketListed"
+
+    market_id: MarketId
+    question: str
+
+
+# --- connectivity -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedConnected(Event):
+    """A feed connection is up; its books are void until their snapshots come."""
+
+    KIND: ClassVar[str] = "FeedConnected"
+
+    connection: str
+    instruments: tuple[InstrumentId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedDisconnected(Event):
+    """A feed connection was lost or given up; its books are void."""
+
+    KIND: ClassVar[str] = "FeedDisconnected"
+
+    connection: str
+    instruments: tuple[InstrumentId, ...]
+    reason: str
+
+
+# --- durable facts ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """A process began to write this journal."""
+
+    KIND: ClassVar[str] = "RunStarted"
+
+    run_id: RunId
+    bot: str
+    mode: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStopped(Event):
+    """A process ended in order."""
+
+    KIND: ClassVar[str] = "RunStopped"
+
+    run_id: RunId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CashDeposited(Event):
+    """Cash came in (positive) or went out (negative) from outside; idempotent by ``deposit_id``."""
+
+    KIND: ClassVar[str] = "CashDeposited"
+
+    deposit_id: str
+    amount: Cash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradingStateChanged(Event):
+    """Trading was allowed, limited or stopped, by whom and why."""
+
+    KIND: ClassVar[str] = "TradingStateChanged"
+
+    state: TradingState
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled(Event):
+    """Journal and venue agree; trading may begin."""
+
+    KIND: ClassVar[str] = "Reconciled"
+
+    venue: str
+    adopted: int
+    """How many venue facts the journal had missed and were added."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconciliationFailed(Event):
+    """Journal and venue differ in a way no venue fact explains."""
+
+    KIND: ClassVar[str] = "ReconciliationFailed"
+
+    venue: str
+    difference: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuoteSeen:
+    """The top of a book at decision time; 0 for an empty side."""
+
+    instrument_id: InstrumentId
+    bid: Price
+    bid_qty: Qty
+    ask: Price
+    ask_qty: Qty
+    ts_event: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionMade(Event):
+    """What was wished, refused and commanded in answer to one event; durable before dispatch."""
+
+    KIND: ClassVar[str] = "DecisionMade"
+
+    decision: int
+    opened: tuple[OpenBundle, ...] = ()
+    orders: tuple[SubmitOrder, ...] = ()
+    operations: tuple[RunOperation, ...] = ()
+    cancels: tuple[CancelOrder, ...] = ()
+    closed: tuple[CloseBundle, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    quotes: tuple[QuoteSeen, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderSigned(Event):
+    """The order's venue id is known and it is about to be sent."""
+
+    KIND: ClassVar[str] = "OrderSigned"
+
+    client_order_id: ClientOrderId
+    venue_order_id: VenueOrderId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderAccepted(Event):
+    """The venue has the order."""
+
+    KIND: ClassVar[str] = "OrderAccepted"
+
+    client_order_id: ClientOrderId
+    venue_order_id: VenueOrderId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRejected(Event):
+    """The venue proved that it does not have the order and never will."""
+
+    KIND: ClassVar[str] = "OrderRejected"
+
+    client_order_id: ClientOrderId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitUnknown(Event):
+    """No proof either way: the order stays in flight until the venue settles the question."""
+
+    KIND: ClassVar[str] = "SubmitUnknown"
+
+    client_order_id: ClientOrderId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderFilled(Event):
+    """Part or all of an order traded; idempotent by ``trade_id``. ``fee`` is dollars paid."""
+
+    KIND: ClassVar[str] = "OrderFilled"
+
+    trade_id: TradeId
+    client_order_id: ClientOrderId
+    instrument_id: InstrumentId
+    side: Side
+    price: Price
+    qty: Qty
+    fee: Cash
+    maker: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderCanceled(Event):
+    """What was left of the order is dead (cancelled, or killed as the rest of a FAK)."""
+
+    KIND: ClassVar[str] = "OrderCanceled"
+
+    client_order_id: ClientOrderId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderExpired(Event):
+    """A GTD order reached its end."""
+
+    KIND: ClassVar[str] = "OrderExpired"
+
+    client_order_id: ClientOrderId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRejected(Event):
+    """The venue would not cancel; the order is as it was."""
+
+    KIND: ClassVar[str] = "CancelRejected"
+
+    client_order_id: ClientOrderId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FillSettled(Event):
+    """A fill moved on its way to finality; FAILED reverses it."""
+
+    KIND: ClassVar[str] = "FillSettled"
+
+    trade_id: TradeId
+    status: SettlementStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationConfirmed(Event):
+    """A split, merge, convert or redeem is final; idempotent by ``operation_id``."""
+
+    KIND: ClassVar[str] = "OperationConfirmed"
+
+    operation_id: OperationId
+    kind: OperationKind
+    burn: tuple[tuple[InstrumentId, Qty], ...]
+    mint: tuple[tuple[InstrumentId, Qty], ...]
+    cash: Cash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationRejected(Event):
+    """The operation proved not to happen."""
+
+    KIND: ClassVar[str] = "OperationRejected"
+
+    operation_id: OperationId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketResolved(Event):
+    """The question is answered: ``payouts`` is (token, dollars a share)."""
+
+    KIND: ClassVar[str] = "MarketResolved"
+
+    market_id: MarketId
+    payouts: tuple[tuple[InstrumentId, Price], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorCommanded(Event):
+    """A person asked for something: pause, resume, reduce, halt, status."""
+
+    KIND: ClassVar[str] = "OperatorCommanded"
+
+    action: str
+    by: str
+    argument: str = ""
+
+
+DURABLE: Final[Mapping[str, type[Event]]] = {
+    kind.KIND: kind
+    for kind in (
+        RunStarted, RunStopped, CashDeposited, TradingStateChanged, Reconciled,
+        ReconciliationFailed, FeedConnected, FeedDisconnected, DecisionMade, OrderSigned,
+        OrderAccepted, OrderRejected, SubmitUnknown, OrderFilled, OrderCanceled, OrderExpired,
+        CancelRejected, FillSettled, OperationConfirmed, OperationRejected, MarketResolved,
+        OperatorCommanded,
+    )
+}  # fmt: skip
+"""Kind -> type of every journalled fact."""
+
+MarketEvent = BookSnapshot | BookChanged | TradePrinted
+AnyEvent = MarketEvent | Event
