@@ -1,0 +1,1 @@
+"""Durable files with one writer each: journal, tape, control; and the shared fleet state."""
