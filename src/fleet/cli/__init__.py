@@ -1,0 +1,1 @@
+"""The `fleet` command; may import everything, nobody imports it."""

@@ -1,0 +1,1 @@
+"""The imperative shell: sockets, timers and operators around the pure engine."""
