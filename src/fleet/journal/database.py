@@ -68,7 +68,8 @@ def translate(error: sqlite3.Error, path: Path, doing: str) -> JournalError:
         return JournalFull(f"{what}; free space on its disk, then start again")
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}:
         return JournalReadOnly(
-            f"{what}; make the file and its directory writable for the user who runs the fleet"
+            f"{what}; make it, its -wal and -shm files and their directory writable for the user who"
+            " runs the fleet"
         )
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return JournalDamaged(f"{what}; {RESTORE_CURE}")
@@ -127,6 +128,11 @@ def connect(path: Path, *, read_only: bool, immutable: bool = False) -> sqlite3.
     """
     if not path.is_file():
         raise JournalUnavailable(f"cannot open {path}: there is no such file; check the name")
+    if not read_only and not os.access(path, os.W_OK, effective_ids=True):
+        # Asked before SQLite is, which would leave read-only side files behind.
+        raise JournalReadOnly(
+            f"cannot write {path}; make it writable for the user who runs the fleet"
+        )
     mode = "mode=ro" if read_only else "mode=rw"
     uri = f"{path.absolute().as_uri()}?{mode}{'&immutable=1' if immutable else ''}"
     try:
