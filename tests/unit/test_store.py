@@ -240,18 +240,22 @@ def test_old_bodies_are_lifted_step_by_step(path: Path) -> None:
     with opened(path) as older, pytest.raises(JournalDamaged, match="version 3, this code reads 1"):
         list(older.read())
     no_upcaster = Codec(kinds={"OrderSigned": OrderSignedLater}, upcasters={})
-    with JournalReader(path, codec=no_upcaster) as reader:
-        with pytest.raises(JournalDamaged, match="run the code that wrote it"):
-            list(reader.read())
+    with (
+        JournalReader(path, codec=no_upcaster) as reader,
+        pytest.raises(JournalDamaged, match="run the code that wrote it"),
+    ):
+        list(reader.read())
 
 
 def test_an_unknown_kind_is_damage_never_skipped(path: Path) -> None:
     with opened(path) as store:
         store.write([start(), signed(1)])
     fewer = Codec(kinds={"RunStarted": RunStarted})
-    with JournalReader(path, codec=fewer) as reader:
-        with pytest.raises(JournalDamaged, match="entry 2: unknown kind 'OrderSigned'"):
-            list(reader.read())
+    with (
+        JournalReader(path, codec=fewer) as reader,
+        pytest.raises(JournalDamaged, match="entry 2: unknown kind 'OrderSigned'"),
+    ):
+        list(reader.read())
 
 
 def test_wrong_file_wrong_bot_wrong_mode_newer_schema(path: Path, tmp_path: Path) -> None:
