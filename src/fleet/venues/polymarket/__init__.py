@@ -1,0 +1,1 @@
+"""Polymarket: frames, REST reads, sockets, order amounts and signatures."""

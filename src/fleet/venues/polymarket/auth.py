@@ -1,0 +1,113 @@
+"""Who we are to the venue: wallet login (L1) and signed request headers (L2).
+
+L1 proves control of the wallet once, to create or derive an API key. L2 signs each request with
+that key: HMAC-SHA256 over timestamp, method, path and the exact body. Both as described in the CLOB
+reference (read 2026-11) and checked against its vectors and py-clob-client-v2.
+
+Invariants: an ``ApiCredentials`` shows its secrets in no repr, pickle or copy; time comes from the
+caller. The API key belongs to the key's own address for every signature type.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from typing import Final, NoReturn
+
+from fleet.venues.polymarket.keys import SecretKey, SigningError, keccak
+
+LOGIN_MESSAGE: Final = "This message attests that I control the given wallet"
+_DOMAIN_TYPE: Final = b"EIP712Domain(string name,string version,uint256 chainId)"
+_LOGIN_TYPE: Final = b"ClobAuth(address address,string timestamp,uint256 nonce,string message)"
+
+
+class ApiCredentials:
+    """An API key of the venue: its public id, its secret and its passphrase."""
+
+    __slots__ = ("_passphrase", "_secret", "address", "api_key")
+
+    def __init__(self, *, address: str, api_key: str, secret: str, passphrase: str) -> None:
+        """``secret`` is url-safe base64, as the venue gives it; ``address`` the key's wallet.
+
+        Raises ``SigningError``, which quotes no secret, if it is not.
+        """
+        self.address: Final = address
+        self.api_key: Final = api_key
+        problem = ""
+        raw = b""
+        try:
+            raw = base64.b64decode(secret.translate({45: 43, 95: 47}), validate=True)
+        except (binascii.Error, ValueError):
+            problem = "the API secret is not url-safe base64; copy it again or derive the key anew"
+        if not raw or not passphrase or not api_key:
+            problem = problem or "the API key, secret and passphrase must not be empty"
+        if problem:
+            secret = passphrase = ""
+            raise SigningError(problem)
+        self._secret: Final = raw
+        self._passphrase: Final = passphrase
+
+    def __repr__(self) -> str:
+        return f"ApiCredentials({self.api_key})"
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        raise TypeError("ApiCredentials cannot be pickled or copied")
+
+    def hmac(self, message: bytes) -> str:
+        """The url-safe base64 of HMAC-SHA256 of ``message`` under the secret."""
+        digest = hmac.digest(self._secret, message, "sha256")
+        return base64.urlsafe_b64encode(digest).decode("ascii")
+
+    def headers(self, timestamp_s: int, signature: str) -> dict[str, str]:
+        """The five L2 headers around ``signature``."""
+        return {
+            "POLY_ADDRESS": self.address,
+            "POLY_SIGNATURE": signature,
+            "POLY_TIMESTAMP": str(timestamp_s),
+            "POLY_API_KEY": self.api_key,
+            "POLY_PASSPHRASE": self._passphrase,
+        }
+
+
+def l2_headers(
+    credentials: ApiCredentials, timestamp_s: int, method: str, path: str, body: bytes = b""
+) -> dict[str, str]:
+    """The headers of an authenticated request whose body is exactly ``body``.
+
+    ``path`` has no query string: the venue signs without it. Both official clients sign a body
+    with its apostrophes turned into quotes, and so do we.
+    Raises ``SigningError`` for a path with a query or a method not in capitals.
+    """
+    if not path.startswith("/") or "?" in path or not method.isupper():
+        raise SigningError(f"{method} {path}: sign the method in capitals and the path, no query")
+    message = f"{timestamp_s}{method}{path}".encode() + body.replace(b"'", b'"')
+    return credentials.headers(timestamp_s, credentials.hmac(message))
+
+
+def l1_headers(
+    key: SecretKey, *, chain_id: int, timestamp_s: int, nonce: int = 0
+) -> dict[str, str]:
+    """The headers that prove control of the wallet, for the API-key endpoints."""
+    timestamp = str(timestamp_s)
+    domain = keccak(
+        keccak(_DOMAIN_TYPE)
+        + keccak(b"ClobAuthDomain")
+        + keccak(b"1")
+        + chain_id.to_bytes(32, "big")
+    )
+    struct = keccak(
+        keccak(_LOGIN_TYPE)
+        + bytes(12)
+        + bytes.fromhex(key.address[2:])
+        + keccak(timestamp.encode())
+        + nonce.to_bytes(32, "big")
+        + keccak(LOGIN_MESSAGE.encode())
+    )
+    signature = key.sign_digest(keccak(b"\x19\x01" + domain + struct))
+    return {
+        "POLY_ADDRESS": key.address,
+        "POLY_SIGNATURE": "0x" + signature.hex(),
+        "POLY_TIMESTAMP": timestamp,
+        "POLY_NONCE": str(nonce),
+    }
