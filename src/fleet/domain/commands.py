@@ -52,6 +52,7 @@ class RefusalCode(Enum):
     INSTRUMENT_UNKNOWN = "INSTRUMENT_UNKNOWN"
     BUNDLE_UNKNOWN = "BUNDLE_UNKNOWN"
     BUNDLE_INCOMPLETE = "BUNDLE_INCOMPLETE"
+    LEG_EXCEEDED = "LEG_EXCEEDED"
     PRICE_OFF_TICK = "PRICE_OFF_TICK"
     QTY_OFF_LOT = "QTY_OFF_LOT"
     QTY_BELOW_MINIMUM = "QTY_BELOW_MINIMUM"
@@ -75,6 +76,7 @@ REFUSAL_MEANING: Final[Mapping[RefusalCode, str]] = {
     RefusalCode.INSTRUMENT_UNKNOWN: "the instrument is not in the universe",
     RefusalCode.BUNDLE_UNKNOWN: "the bundle is not open",
     RefusalCode.BUNDLE_INCOMPLETE: "another leg of the same idea was refused",
+    RefusalCode.LEG_EXCEEDED: "the order goes beyond what was approved for its leg",
     RefusalCode.PRICE_OFF_TICK: "the price is not on the tick grid inside (0, 1)",
     RefusalCode.QTY_OFF_LOT: "the quantity is not a positive number of lots",
     RefusalCode.QTY_BELOW_MINIMUM: "fewer shares than the market's minimum",

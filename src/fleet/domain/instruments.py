@@ -62,8 +62,9 @@ class FeeSchedule:
         """The fee on one share at ``price``, at 1e-8, rounded up."""
         if self.rate == 0 or not 0 < price < SCALE:
             return 0
-        numerator = self.rate * (price * (SCALE - price)) ** self.exponent
-        return -(-numerator // SCALE ** (2 * self.exponent))
+        numerator: int = self.rate * (price * (SCALE - price)) ** self.exponent
+        divisor: int = SCALE ** (2 * self.exponent)
+        return -(-numerator // divisor)
 
     def fee(self, price: Price, qty: Qty) -> Cash:
         """The fee on ``qty`` shares at ``price``, rounded up to five decimals of a dollar.

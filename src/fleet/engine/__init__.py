@@ -1,0 +1,1 @@
+"""Decides: no clock, no sockets; one synchronous entry, ``Engine.handle``."""

@@ -1,0 +1,267 @@
+"""The leg ledger: what each multi-leg idea planned, what really filled, and what it made.
+
+A fold of decisions, fills and token operations, so it survives a restart like all other state. It
+decides nothing; ``fleet.strategies.legs`` reads it to find the next step of a bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from fleet.domain.commands import (
+    BundleId,
+    CloseBundle,
+    OpenBundle,
+    OperationId,
+    OperationKind,
+    Purpose,
+    RunOperation,
+)
+from fleet.domain.events import OrderFilled
+from fleet.domain.instruments import Side
+from fleet.domain.units import ZERO_CASH, ZERO_QTY, Cash, Qty, notional_down, notional_up
+from fleet.engine.orders import Order
+
+
+class OperationStatus(Enum):
+    """Where a token operation stands."""
+
+    PENDING = "PENDING"
+    CONFIRMED = "CONFIRMED"
+    REJECTED = "REJECTED"
+
+
+@dataclass(slots=True)
+class LegState:
+    """What became of one leg: shares filled and unwound, cash of each (fees in), tries."""
+
+    filled: Qty = ZERO_QTY
+    cash: Cash = ZERO_CASH
+    """Net cash of the planned orders: negative for bought legs."""
+    unwound: Qty = ZERO_QTY
+    unwound_cash: Cash = ZERO_CASH
+    tries: int = 0
+    unwind_tries: int = 0
+    last_try_ns: int = 0
+
+
+@dataclass(slots=True)
+class OperationState:
+    """One operation of a bundle."""
+
+    operation_id: OperationId
+    kind: OperationKind
+    command: RunOperation
+    status: OperationStatus = OperationStatus.PENDING
+    ended_ns: int = 0
+
+
+@dataclass(slots=True)
+class Bundle:
+    """One idea from plan to end."""
+
+    plan: OpenBundle
+    opened_ns: int
+    legs: list[LegState]
+    operations: list[OperationState] = field(default_factory=list)
+    operated_cash: Cash = ZERO_CASH
+    outcome: str = ""
+
+    @classmethod
+    def fresh(cls, plan: OpenBundle, opened_ns: int) -> Bundle:
+        """A bundle of which nothing has happened yet."""
+        return cls(plan, opened_ns, [LegState() for _ in plan.legs])
+
+    @property
+    def id(self) -> BundleId:
+        """Its id, unique in the journal."""
+        return self.plan.bundle_id
+
+    @property
+    def open(self) -> bool:
+        """Whether something may still be done for it."""
+        return not self.outcome
+
+    @property
+    def matched(self) -> Qty:
+        """The shares that every leg filled, unwound ones taken off."""
+        return Qty(min(leg.filled - leg.unwound for leg in self.legs))
+
+    @property
+    def any_filled(self) -> bool:
+        """Whether any leg filled at all."""
+        return any(leg.filled for leg in self.legs)
+
+    @property
+    def cash(self) -> Cash:
+        """Net cash in (positive) or out of this bundle so far, fees in."""
+        legs = sum(leg.cash + leg.unwound_cash for leg in self.legs)
+        return Cash(legs + self.operated_cash)
+
+    @property
+    def spent(self) -> Cash:
+        """What the planned buys have cost so far."""
+        return Cash(-sum(min(0, leg.cash) for leg in self.legs))
+
+    def operation(self, kind: OperationKind) -> OperationState | None:
+        """The newest operation of this kind."""
+        return next((o for o in reversed(self.operations) if o.kind is kind), None)
+
+    @property
+    def operating(self) -> bool:
+        """Whether an operation is under way."""
+        return any(o.status is OperationStatus.PENDING for o in self.operations)
+
+
+@dataclass(slots=True)
+class LedgerTotals:
+    """The leg ledger in figures, over the whole journal. Cash figures are net of fees."""
+
+    tried: int = 0
+    complete: int = 0
+    """Bundles of which every leg filled as planned."""
+    partial: int = 0
+    """Bundles of which legs filled unevenly, or less than planned."""
+    missed: int = 0
+    """Bundles of which nothing filled."""
+    unwinds: int = 0
+    unwind_cost: Cash = ZERO_CASH
+    """What closing lonely legs lost against what they had cost."""
+    edge_expected: Cash = ZERO_CASH
+    """Edge planned by the bundles that have closed."""
+    edge_realised: Cash = ZERO_CASH
+    """Cash made by the bundles that have closed (a held set counts at its payoff)."""
+
+
+class Bundles:
+    """All bundles of a journal."""
+
+    __slots__ = ("_bundles", "_open", "_operations", "_pending", "anomaly", "totals")
+
+    def __init__(self) -> None:
+        """No bundles yet."""
+        self._bundles: dict[BundleId, Bundle] = {}
+        self._open: dict[BundleId, Bundle] = {}
+        self._operations: dict[OperationId, tuple[Bundle | None, OperationState]] = {}
+        self._pending: dict[OperationId, RunOperation] = {}
+        self.totals = LedgerTotals()
+        self.anomaly = ""
+
+    def __len__(self) -> int:
+        """How many bundles this journal ever held."""
+        return len(self._bundles)
+
+    @property
+    def operations(self) -> int:
+        """How many operations this journal ever held."""
+        return len(self._operations)
+
+    @property
+    def open(self) -> Mapping[BundleId, Bundle]:
+        """The bundles that are not closed."""
+        return self._open
+
+    def get(self, bundle_id: BundleId) -> Bundle | None:
+        """One bundle, if it is ours."""
+        return self._bundles.get(bundle_id)
+
+    @property
+    def pending(self) -> Mapping[OperationId, RunOperation]:
+        """The operations whose outcome is not known."""
+        return self._pending
+
+    def open_bundle(self, plan: OpenBundle, now_ns: int) -> None:
+        """Start a bundle."""
+        if plan.bundle_id in self._bundles:
+            self.anomaly = f"bundle id {plan.bundle_id} was used twice"
+            return
+        bundle = Bundle.fresh(plan, now_ns)
+        self._bundles[bundle.id] = bundle
+        self._open[bundle.id] = bundle
+        self.totals.tried += 1
+
+    def note_order(self, bundle_id: BundleId, leg: int, purpose: Purpose, now_ns: int) -> None:
+        """Count a try of a leg."""
+        bundle = self._bundles.get(bundle_id)
+        if bundle is None:
+            return
+        state = bundle.legs[leg]
+        state.last_try_ns = now_ns
+        if purpose is Purpose.LEG:
+            state.tries += 1
+        else:
+            state.unwind_tries += 1
+
+    def note_fill(self, order: Order, event: OrderFilled, *, failed: bool = False) -> None:
+        """Add a fill to its leg, or take it back when it failed to settle."""
+        bundle = self._bundles.get(order.bundle_id)
+        if bundle is None:
+            return
+        if event.side is Side.BUY:
+            cash = -(notional_up(event.price, event.qty) + event.fee)
+        else:
+            cash = notional_down(event.price, event.qty) - event.fee
+        sign = -1 if failed else 1
+        leg = bundle.legs[order.leg]
+        if order.purpose is Purpose.LEG:
+            leg.filled = Qty(leg.filled + sign * event.qty)
+            leg.cash = Cash(leg.cash + sign * cash)
+        else:
+            leg.unwound = Qty(leg.unwound + sign * event.qty)
+            leg.unwound_cash = Cash(leg.unwound_cash + sign * cash)
+
+    def start_operation(self, command: RunOperation) -> None:
+        """Mark an operation under way; a redemption belongs to no bundle."""
+        bundle = self._bundles.get(command.bundle_id)
+        if command.operation_id in self._operations:
+            self.anomaly = f"operation id {command.operation_id} was used twice"
+            return
+        state = OperationState(command.operation_id, command.kind, command)
+        if bundle is not None:
+            bundle.operations.append(state)
+        self._operations[command.operation_id] = (bundle, state)
+        self._pending[command.operation_id] = command
+
+    def end_operation(
+        self, operation_id: OperationId, status: OperationStatus, cash: Cash, now_ns: int
+    ) -> None:
+        """Mark an operation confirmed (with its cash) or rejected; a second time is ignored."""
+        found = self._operations.get(operation_id)
+        if found is None:
+            self.anomaly = f"{status.value} for unknown operation {operation_id}"
+            return
+        bundle, state = found
+        if state.status is not OperationStatus.PENDING:
+            return
+        self._pending.pop(operation_id, None)
+        state.status = status
+        state.ended_ns = now_ns
+        if bundle is not None:
+            bundle.operated_cash = Cash(bundle.operated_cash + cash)
+
+    def close(self, command: CloseBundle) -> None:
+        """End a bundle and add it to the totals."""
+        bundle = self._open.pop(command.bundle_id, None)
+        if bundle is None:
+            return
+        bundle.outcome = command.outcome
+        totals = self.totals
+        planned = min(leg.qty for leg in bundle.plan.legs)
+        if not bundle.any_filled:
+            totals.missed += 1
+        elif bundle.matched >= planned:
+            totals.complete += 1
+        else:
+            totals.partial += 1
+        for leg in bundle.legs:
+            if leg.unwound:
+                totals.unwinds += 1
+                paid = leg.cash * leg.unwound // leg.filled if leg.filled else 0
+                totals.unwind_cost = Cash(totals.unwind_cost - paid - leg.unwound_cash)
+        held = 0
+        if bundle.plan.finish is None:
+            held = notional_down(bundle.plan.payoff, bundle.matched)
+        totals.edge_expected = Cash(totals.edge_expected + bundle.plan.edge)
+        totals.edge_realised = Cash(totals.edge_realised + bundle.cash + held)

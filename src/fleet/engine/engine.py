@@ -1,0 +1,242 @@
+"""One synchronous entry: an event in, commands out.
+
+``handle`` folds the event into the state, asks the strategy, lets risk judge, makes the decision
+record, and has event and decision journalled in one durable write *before* it returns the commands.
+If the journal cannot be written, nothing is commanded and the engine is halted for good: what
+cannot be recorded may not be done.
+
+The engine has no clock, no chance and no IO of its own; the same events give the same commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from fleet.domain.commands import (
+    Approved,
+    CancelOrder,
+    ClientOrderId,
+    Command,
+    Intent,
+    OperationId,
+    RunOperation,
+    StartTimer,
+    SubmitOrder,
+    TimeInForce,
+)
+from fleet.domain.events import (
+    DURABLE,
+    AnyEvent,
+    BookChanged,
+    BookSnapshot,
+    DecisionMade,
+    Event,
+    OrderAccepted,
+    QuoteSeen,
+    TradePrinted,
+    TradingState,
+    TradingStateChanged,
+)
+from fleet.engine.orders import OrderStatus
+from fleet.engine.risk import Risk, Verdict
+from fleet.engine.state import State, View
+
+NOTHING: Final[Sequence[Command]] = ()
+
+
+class Strategy(Protocol):
+    """Looks at a read-only view and returns wishes. Called once for every event."""
+
+    def on_event(self, event: AnyEvent, view: View) -> Sequence[Intent | StartTimer]:
+        """React to one event that is already folded into the view."""
+        ...
+
+
+class Journal(Protocol):
+    """Where durable facts go before they are acted upon."""
+
+    def write(self, events: Sequence[Event]) -> int:
+        """Append all of them in one durable step and return the last sequence number."""
+        ...
+
+
+class Engine:
+    """State, strategy, risk and journal behind one function."""
+
+    __slots__ = ("_durable", "_journal", "dropped_intents", "failed", "risk", "state", "strategy",
+                 "view")  # fmt: skip
+
+    def __init__(self, *, state: State, strategy: Strategy, risk: Risk, journal: Journal) -> None:
+        """Decide over ``state``; trading stays HALTED until an event allows it."""
+        self.state = state
+        self.view = View(state)
+        self.strategy = strategy
+        self.risk = risk
+        self._journal = journal
+        self._durable = frozenset(DURABLE.values())
+        self.dropped_intents = 0
+        """Intents that came while trading was halted; they are not even judged."""
+        self.failed = False
+        """Whether the journal could not be written; nothing is commanded any more."""
+
+    def handle(self, event: AnyEvent) -> Sequence[Command]:
+        """Fold one event and decide.
+
+        Returns the commands to carry out, in order; most events give none. Raises what the journal
+        raises when it cannot be written, after halting for good.
+        """
+        kind = type(event)
+        if kind is BookChanged or kind is BookSnapshot or kind is TradePrinted:
+            self.state.apply(event)
+            intents = self.strategy.on_event(event, self.view)
+            if not intents:
+                return NOTHING
+            return self._decide(event, intents, [])
+        return self._handle_fact(event)
+
+    def _handle_fact(self, event: AnyEvent) -> Sequence[Command]:
+        records: list[Event] = []
+        if isinstance(event, Event) and type(event) in self._durable:
+            records.append(event)
+        self.state.apply(event)
+        if self.state.anomaly:
+            records.append(self._halt_on_anomaly(event))
+        cancels = self._cancel_all_if_halted(event)
+        if cancels is not None:
+            records.append(cancels)
+        intents = self.strategy.on_event(event, self.view)
+        commands: Sequence[Command] = cancels.cancels if cancels is not None else NOTHING
+        if intents:
+            return (*commands, *self._decide(event, intents, records))
+        if records:
+            self._write(records)
+        return commands
+
+    def _cancel_all_if_halted(self, event: AnyEvent) -> DecisionMade | None:
+        """A halt cancels whatever rests; the only command that passes while halted."""
+        if self.state.trading is not TradingState.HALTED:
+            return None
+        if not isinstance(event, TradingStateChanged | OrderAccepted):
+            return None
+        resting = tuple(
+            CancelOrder(client_order_id=order.client_order_id)
+            for order in self.state.orders.open.values()
+            if order.tif in {TimeInForce.GTC, TimeInForce.GTD}
+            and order.status is not OrderStatus.PENDING_CANCEL
+        )
+        if not resting:
+            return None
+        decision = DecisionMade(
+            ts_event=self.state.now_ns,
+            ts_recv=event.ts_recv,
+            decision=self.state.decisions + 1,
+            cancels=resting,
+        )
+        self.state.apply(decision)
+        return decision
+
+    def _halt_on_anomaly(self, event: AnyEvent) -> Event:
+        halt = TradingStateChanged(
+            ts_event=event.ts_recv,
+            ts_recv=event.ts_recv,
+            state=TradingState.HALTED,
+            reason=f"journal and venue contradict each other: {self.state.anomaly}",
+            by="engine",
+        )
+        self.state.anomaly = ""
+        self.state.apply(halt)
+        return halt
+
+    def _decide(
+        self, event: AnyEvent, wishes: Sequence[Intent | StartTimer], records: list[Event]
+    ) -> Sequence[Command]:
+        commands: list[Command] = [w for w in wishes if isinstance(w, StartTimer)]
+        intents = [w for w in wishes if not isinstance(w, StartTimer)]
+        if intents and (self.state.trading is TradingState.HALTED or self.failed):
+            self.dropped_intents += len(intents)
+            intents = []
+        if intents:
+            verdict = self.risk.check(intents, self.state)
+            decision = self._record(event, verdict)
+            records.append(decision)
+            self.state.apply(decision)
+            if self.state.anomaly:
+                records.append(self._halt_on_anomaly(event))
+            else:
+                commands.extend(Approved(order) for order in decision.orders)
+                commands.extend(Approved(operation) for operation in decision.operations)
+        if records:
+            self._write(records)
+        return commands
+
+    def _record(self, event: AnyEvent, verdict: Verdict) -> DecisionMade:
+        state = self.state
+        now = state.now_ns
+        first_order = len(state.orders) + 1
+        first_operation = state.bundles.operations + 1
+        orders = tuple(
+            SubmitOrder(
+                client_order_id=ClientOrderId(f"o{first_order + index}"),
+                bundle_id=intent.bundle_id,
+                leg=intent.leg,
+                purpose=intent.purpose,
+                instrument_id=intent.instrument_id,
+                side=intent.side,
+                price=intent.price,
+                qty=intent.qty,
+                tif=intent.tif,
+                ts=now,
+            )
+            for index, intent in enumerate(verdict.orders)
+        )
+        operations = tuple(
+            RunOperation(
+                operation_id=OperationId(f"x{first_operation + index}"),
+                bundle_id=intent.bundle_id,
+                kind=intent.kind,
+                subject=intent.subject,
+                burn=intent.burn,
+                mint=intent.mint,
+                cash=intent.cash,
+            )
+            for index, intent in enumerate(verdict.operations)
+        )
+        seen = dict.fromkeys(
+            [leg.instrument_id for plan in verdict.opened for leg in plan.legs]
+            + [order.instrument_id for order in orders]
+        )
+        quotes = tuple(
+            QuoteSeen(
+                instrument_id=instrument_id,
+                bid=book.bid,
+                bid_qty=book.bid_qty,
+                ask=book.ask,
+                ask_qty=book.ask_qty,
+                ts_event=book.ts_event,
+            )
+            for instrument_id in seen
+            if (book := state.books.get(instrument_id)) is not None
+        )
+        return DecisionMade(
+            ts_event=now,
+            ts_recv=event.ts_recv,
+            decision=state.decisions + 1,
+            opened=tuple(verdict.opened),
+            orders=orders,
+            operations=operations,
+            closed=tuple(verdict.closed),
+            refused=tuple(verdict.refused),
+            quotes=quotes,
+        )
+
+    def _write(self, records: Sequence[Event]) -> None:
+        written = False
+        try:
+            self._journal.write(records)
+            written = True
+        finally:
+            if not written:
+                self.failed = True
+                self.state.trading = TradingState.HALTED
+                self.state.trading_reason = "the journal cannot be written"

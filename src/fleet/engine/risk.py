@@ -1,0 +1,366 @@
+"""May this pass? An ordered list of small rules; the first that objects gives the refusal code.
+
+A bundle is judged as a whole when it opens (limits, day loss, cash, books of all its legs) and its
+budget is then reserved until it closes; an order is judged against the plan of its bundle and the
+state of its instrument. Resting, in-flight and unresolved orders count as if they had filled. If
+one order of a bundle that opens in the same breath is refused, all of it is refused.
+
+Only this module makes an ``Approved``'s request pass; it never sizes or sends anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from fleet.domain.commands import (
+    CloseBundle,
+    Intent,
+    OpenBundle,
+    OperationIntent,
+    OperationKind,
+    OrderIntent,
+    Purpose,
+    RefusalCode,
+    Refused,
+)
+from fleet.domain.events import TradingState
+from fleet.domain.instruments import InstrumentId, Side
+from fleet.domain.units import SCALE, Cash, format_dollars, format_units, notional_up
+from fleet.engine.exposure import (
+    free_tokens,
+    in_flight_cash,
+    market_exposure,
+    planned_by_market,
+    reserved_budget,
+    wallet_exposure,
+)
+from fleet.engine.state import State
+
+Objection = tuple[RefusalCode, str]
+_I = TypeVar("_I", OpenBundle, OrderIntent)
+_DOLLAR: Final = SCALE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskLimits:
+    """Hard limits of one wallet. Cash at 1e-8 dollars; days are UTC."""
+
+    max_order_notional: Cash = Cash(250 * _DOLLAR)
+    max_market_exposure: Cash = Cash(500 * _DOLLAR)
+    max_wallet_exposure: Cash = Cash(2_000 * _DOLLAR)
+    max_day_turnover: Cash = Cash(50_000 * _DOLLAR)
+    max_day_loss: Cash = Cash(50 * _DOLLAR)
+    max_orders_in_flight: int = 20
+    stale_ns: int = 30_000_000_000
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What passed and what did not."""
+
+    opened: list[OpenBundle] = field(default_factory=list)
+    orders: list[OrderIntent] = field(default_factory=list)
+    operations: list[OperationIntent] = field(default_factory=list)
+    closed: list[CloseBundle] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+
+
+def describe(intent: Intent) -> str:
+    """An intent in a few words."""
+    match intent:
+        case OrderIntent():
+            return (
+                f"{intent.purpose.value} {intent.leg} {intent.side.value} "
+                f"{format_units(intent.qty)} @ {format_units(intent.price)} {intent.instrument_id}"
+            )
+        case OpenBundle():
+            return f"{intent.idea} {intent.key} budget {format_dollars(intent.budget)}"
+        case OperationIntent():
+            return f"{intent.kind.value} {intent.subject}"
+        case CloseBundle():
+            return f"close {intent.outcome}"
+
+
+class Risk:
+    """The rules, with their limits."""
+
+    def __init__(self, limits: RiskLimits) -> None:
+        """Judge by ``limits``."""
+        self.limits = limits
+
+    def check(self, intents: Sequence[Intent], state: State) -> Verdict:
+        """Judge all intents of one decision together, in order."""
+        verdict = Verdict()
+        for bundle_id in dict.fromkeys(i.bundle_id for i in intents):
+            group = [i for i in intents if i.bundle_id == bundle_id]
+            self._check_group(group, state, verdict)
+        return verdict
+
+    def _check_group(self, group: list[Intent], state: State, verdict: Verdict) -> None:
+        plan = next((i for i in group if isinstance(i, OpenBundle)), None)
+        trial = Verdict(opened=list(verdict.opened), orders=list(verdict.orders),
+                        operations=list(verdict.operations))  # fmt: skip
+        refused: list[Refused] = []
+        for intent in group:
+            objection = self._judge(intent, state, trial)
+            if objection is not None:
+                code, detail = objection
+                refused.append(
+                    Refused(
+                        bundle_id=intent.bundle_id,
+                        subject=describe(intent),
+                        code=code,
+                        detail=detail,
+                    )
+                )
+                if plan is not None:
+                    break
+                continue
+            match intent:
+                case OpenBundle():
+                    trial.opened.append(intent)
+                case OrderIntent():
+                    trial.orders.append(intent)
+                case OperationIntent():
+                    trial.operations.append(intent)
+                case CloseBundle():
+                    trial.closed.append(intent)
+        verdict.refused.extend(refused)
+        if plan is not None and refused:
+            return
+        verdict.opened, verdict.orders = trial.opened, trial.orders
+        verdict.operations = trial.operations
+        verdict.closed.extend(trial.closed)
+
+    def _judge(self, intent: Intent, state: State, trial: Verdict) -> Objection | None:
+        if isinstance(intent, CloseBundle):
+            return None
+        if state.trading is TradingState.HALTED:
+            return RefusalCode.TRADING_HALTED, state.trading_reason
+        match intent:
+            case OpenBundle():
+                return self._first(self._bundle_rules(), intent, state, trial)
+            case OrderIntent():
+                return self._first(self._order_rules(), intent, state, trial)
+            case OperationIntent():
+                return self._operation(intent, state, trial)
+
+    @staticmethod
+    def _first(
+        rules: Iterable[Callable[[_I, State, Verdict], Objection | None]],
+        intent: _I,
+        state: State,
+        trial: Verdict,
+    ) -> Objection | None:
+        return next((o for o in (rule(intent, state, trial) for rule in rules) if o), None)
+
+    # --- a bundle that opens ------------------------------------------------------------------
+
+    def _bundle_rules(self) -> tuple[Callable[[OpenBundle, State, Verdict], Objection | None], ...]:
+        return (
+            self._bundle_reducing,
+            self._bundle_books,
+            self._bundle_market_exposure,
+            self._bundle_wallet_exposure,
+            self._bundle_day,
+            self._bundle_cash,
+        )
+
+    @staticmethod
+    def _bundle_reducing(_plan: OpenBundle, state: State, _trial: Verdict) -> Objection | None:
+        if state.trading is not TradingState.ACTIVE:
+            return RefusalCode.TRADING_REDUCING, state.trading_reason
+        return None
+
+    def _bundle_books(self, plan: OpenBundle, state: State, _trial: Verdict) -> Objection | None:
+        for leg in plan.legs:
+            if leg.instrument_id not in state.universe.instruments:
+                return RefusalCode.INSTRUMENT_UNKNOWN, leg.instrument_id
+            objection = self._book(leg.instrument_id, state)
+            if objection is not None:
+                return objection
+        return None
+
+    def _bundle_market_exposure(
+        self, plan: OpenBundle, state: State, trial: Verdict
+    ) -> Objection | None:
+        wanted = planned_by_market([plan], state)
+        for market_id, cost in wanted.items():
+            held = market_exposure(market_id, state) + planned_by_market(trial.opened, state).get(
+                market_id, 0
+            )
+            if held + cost > self.limits.max_market_exposure:
+                return (
+                    RefusalCode.MARKET_EXPOSURE_REACHED,
+                    f"{format_dollars(held)} + {format_dollars(cost)} in {market_id}",
+                )
+        return None
+
+    def _bundle_wallet_exposure(
+        self, plan: OpenBundle, state: State, trial: Verdict
+    ) -> Objection | None:
+        held = wallet_exposure(state) + sum(p.budget for p in trial.opened)
+        if held + plan.budget > self.limits.max_wallet_exposure:
+            return (
+                RefusalCode.WALLET_EXPOSURE_REACHED,
+                f"{format_dollars(held)} + {format_dollars(plan.budget)}",
+            )
+        return None
+
+    def _bundle_day(self, plan: OpenBundle, state: State, trial: Verdict) -> Objection | None:
+        loss = state.portfolio.day_loss(state.now_ns)
+        if loss >= self.limits.max_day_loss:
+            return RefusalCode.DAY_LOSS_REACHED, f"lost {format_dollars(loss)} today"
+        turnover = state.portfolio.turnover(state.now_ns)
+        pending = reserved_budget(state) + sum(p.budget for p in trial.opened)
+        if turnover + pending + plan.budget > self.limits.max_day_turnover:
+            return RefusalCode.DAY_TURNOVER_REACHED, f"{format_dollars(turnover)} today"
+        return None
+
+    @staticmethod
+    def _bundle_cash(plan: OpenBundle, state: State, trial: Verdict) -> Objection | None:
+        free = state.portfolio.cash - reserved_budget(state) - sum(p.budget for p in trial.opened)
+        if plan.budget > free:
+            return (
+                RefusalCode.CASH_INSUFFICIENT,
+                f"needs {format_dollars(plan.budget)}, free {format_dollars(free)}",
+            )
+        return None
+
+    # --- one order ----------------------------------------------------------------------------
+
+    def _order_rules(self) -> tuple[Callable[[OrderIntent, State, Verdict], Objection | None], ...]:
+        return (
+            self._order_instrument,
+            self._order_plan,
+            self._order_grid,
+            self._order_minimums,
+            self._order_book,
+            self._order_size,
+            self._order_tokens,
+        )
+
+    @staticmethod
+    def _order_instrument(intent: OrderIntent, state: State, _trial: Verdict) -> Objection | None:
+        if intent.instrument_id not in state.universe.instruments:
+            return RefusalCode.INSTRUMENT_UNKNOWN, intent.instrument_id
+        if state.trading is TradingState.REDUCING and intent.side is Side.BUY:
+            return RefusalCode.TRADING_REDUCING, state.trading_reason
+        return None
+
+    @staticmethod
+    def _order_plan(intent: OrderIntent, state: State, trial: Verdict) -> Objection | None:
+        bundle = state.bundles.open.get(intent.bundle_id)
+        plan = next((p for p in trial.opened if p.bundle_id == intent.bundle_id), None)
+        plan = bundle.plan if bundle is not None else plan
+        if plan is None or not 0 <= intent.leg < len(plan.legs):
+            return RefusalCode.BUNDLE_UNKNOWN, intent.bundle_id
+        leg = plan.legs[intent.leg]
+        if intent.instrument_id != leg.instrument_id:
+            return RefusalCode.LEG_EXCEEDED, "another instrument than planned"
+        done = bundle.legs[intent.leg] if bundle is not None else None
+        flying = _in_flight(intent, state, trial)
+        if intent.purpose is Purpose.UNWIND:
+            if intent.side is Side.BUY:
+                return RefusalCode.LEG_EXCEEDED, "an unwind never buys"
+            return None
+        worse = intent.price > leg.limit if leg.side is Side.BUY else intent.price < leg.limit
+        total = intent.qty + flying + (done.filled if done is not None else 0)
+        if intent.side is not leg.side or worse or total > leg.qty:
+            return (
+                RefusalCode.LEG_EXCEEDED,
+                f"{format_units(total)} of {format_units(leg.qty)} @ {format_units(intent.price)}",
+            )
+        return None
+
+    @staticmethod
+    def _order_grid(intent: OrderIntent, state: State, _trial: Verdict) -> Objection | None:
+        tick = state.books[intent.instrument_id].tick
+        if intent.price % tick or not 0 < intent.price < SCALE:
+            return RefusalCode.PRICE_OFF_TICK, f"{format_units(intent.price)} of {tick}"
+        lot = state.universe.instruments[intent.instrument_id].lot
+        if intent.qty <= 0 or intent.qty % lot:
+            return RefusalCode.QTY_OFF_LOT, format_units(intent.qty)
+        return None
+
+    @staticmethod
+    def _order_minimums(intent: OrderIntent, state: State, _trial: Verdict) -> Objection | None:
+        instrument = state.universe.instruments[intent.instrument_id]
+        if intent.qty < instrument.min_qty:
+            return RefusalCode.QTY_BELOW_MINIMUM, format_units(intent.qty)
+        if notional_up(intent.price, intent.qty) < instrument.min_notional:
+            return (
+                RefusalCode.NOTIONAL_BELOW_MINIMUM,
+                format_dollars(notional_up(intent.price, intent.qty)),
+            )
+        return None
+
+    def _order_book(self, intent: OrderIntent, state: State, _trial: Verdict) -> Objection | None:
+        return self._book(intent.instrument_id, state)
+
+    def _book(self, instrument_id: InstrumentId, state: State) -> Objection | None:
+        if not state.books[instrument_id].usable:
+            return RefusalCode.BOOK_NOT_READY, instrument_id
+        age = state.now_ns - state.last_market_ns
+        if age > self.limits.stale_ns:
+            return RefusalCode.BOOK_STALE, f"no market data for {age // 1_000_000} ms"
+        if state.orders.unresolved(instrument_id):
+            return RefusalCode.ORDER_UNRESOLVED, instrument_id
+        return None
+
+    def _order_size(self, intent: OrderIntent, state: State, trial: Verdict) -> Objection | None:
+        flying = len(state.orders.open) + len(trial.orders)
+        if flying >= self.limits.max_orders_in_flight:
+            return RefusalCode.ORDERS_IN_FLIGHT_REACHED, str(flying)
+        if intent.side is Side.SELL:
+            return None
+        notional = notional_up(intent.price, intent.qty)
+        if notional > self.limits.max_order_notional:
+            return RefusalCode.ORDER_NOTIONAL_REACHED, format_dollars(notional)
+        fee = state.universe.instruments[intent.instrument_id].fees.fee(intent.price, intent.qty)
+        if notional + fee > state.portfolio.cash - in_flight_cash(state):
+            return RefusalCode.CASH_INSUFFICIENT, format_dollars(state.portfolio.cash)
+        return None
+
+    @staticmethod
+    def _order_tokens(intent: OrderIntent, state: State, trial: Verdict) -> Objection | None:
+        if intent.side is Side.BUY:
+            return None
+        pending = sum(
+            o.qty for o in trial.orders
+            if o.side is Side.SELL and o.instrument_id == intent.instrument_id
+        )  # fmt: skip
+        free = free_tokens(intent.instrument_id, state) - pending
+        if intent.qty > free:
+            return RefusalCode.POSITION_INSUFFICIENT, f"free {format_units(free)}"
+        return None
+
+    # --- one operation ------------------------------------------------------------------------
+
+    @staticmethod
+    def _operation(intent: OperationIntent, state: State, trial: Verdict) -> Objection | None:
+        known = intent.kind is OperationKind.REDEEM or intent.bundle_id in state.bundles.open
+        known = known or any(p.bundle_id == intent.bundle_id for p in trial.opened)
+        if not known:
+            return RefusalCode.BUNDLE_UNKNOWN, intent.bundle_id
+        if intent.kind is OperationKind.SPLIT and state.trading is TradingState.REDUCING:
+            return RefusalCode.TRADING_REDUCING, state.trading_reason
+        if -intent.cash > state.portfolio.cash - in_flight_cash(state):
+            return RefusalCode.CASH_INSUFFICIENT, format_dollars(state.portfolio.cash)
+        for instrument_id, qty in intent.burn:
+            free = free_tokens(instrument_id, state)
+            if qty > free:
+                return RefusalCode.POSITION_INSUFFICIENT, f"{instrument_id}: {format_units(free)}"
+        return None
+
+
+def _in_flight(intent: OrderIntent, state: State, trial: Verdict) -> int:
+    same = (
+        o.remaining
+        for o in state.orders.open.values()
+        if o.bundle_id == intent.bundle_id and o.leg == intent.leg and o.purpose is intent.purpose
+    )
+    batch = (o.qty for o in trial.orders if o.bundle_id == intent.bundle_id and o.leg == intent.leg)
+    return sum(same) + sum(batch)

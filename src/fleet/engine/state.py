@@ -1,0 +1,337 @@
+"""Everything a bot knows: books, portfolio, orders, bundles, permission to trade.
+
+``State.apply`` is the only way in, one event at a time; folding the journal through it gives the
+durable part back (everything but the books). ``View`` is the read-only face strategies get.
+Trading starts HALTED in every mode and is switched on by an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from fleet.domain import events as ev
+from fleet.domain.commands import BundleId, ClientOrderId, OperationId, RunOperation
+from fleet.domain.instruments import Instrument, InstrumentId, Universe
+from fleet.domain.units import ZERO_CASH, Cash, notional_down
+from fleet.engine.book import Book
+from fleet.engine.bundles import Bundle, Bundles, OperationStatus
+from fleet.engine.orders import Fact, Order, Orders
+from fleet.engine.portfolio import Portfolio, Position
+
+EMPTY_UNIVERSE: Final = Universe(instruments={}, markets={})
+
+
+class State:
+    """The fold of all events. Single-threaded; mutated by ``apply`` and nothing else."""
+
+    def __init__(self, universe: Universe = EMPTY_UNIVERSE) -> None:
+        """Know the universe, nothing else; trading is HALTED."""
+        self.universe = universe
+        self.books: dict[InstrumentId, Book] = {
+            i.id: Book(i.id, i.tick) for i in universe.instruments.values()
+        }
+        self.portfolio = Portfolio()
+        self.orders = Orders()
+        self.bundles = Bundles()
+        self.trading = ev.TradingState.HALTED
+        self.trading_reason = "not started"
+        self.trading_by = "start"
+        self.reconciled = False
+        self.resolved: dict[InstrumentId, int] = {}
+        self.now_ns = 0
+        self.moment_ns = 0
+        """The newest venue time seen in market data."""
+        self.last_market_ns = 0
+        """When market data was last received, 0 when never."""
+        self.crossed_frames = 0
+        self.decisions = 0
+        self.rejected_frames = 0
+        self.anomaly = ""
+        """The newest contradiction; the engine halts on it and clears it."""
+        self._fills: dict[ev.TradeId, ev.OrderFilled] = {}
+        self._handlers: Mapping[type, Callable[..., None]] = {
+            ev.BookChanged: self._book_changed,
+            ev.BookSnapshot: self._book_snapshot,
+            ev.TradePrinted: self._trade_printed,
+            ev.TickSizeChanged: self._tick_changed,
+            ev.FeedConnected: self._feed_changed,
+            ev.FeedDisconnected: self._feed_changed,
+            ev.FrameRejected: self._frame_rejected,
+            ev.CashDeposited: self.portfolio.deposit,
+            ev.TradingStateChanged: self._trading_changed,
+            ev.Reconciled: self._reconciled,
+            ev.RunStarted: self._run_started,
+            ev.DecisionMade: self._decided,
+            ev.OrderSigned: self._order_fact,
+            ev.OrderAccepted: self._order_fact,
+            ev.OrderRejected: self._order_fact,
+            ev.SubmitUnknown: self._order_fact,
+            ev.OrderCanceled: self._order_fact,
+            ev.OrderExpired: self._order_fact,
+            ev.CancelRejected: self._order_fact,
+            ev.OrderFilled: self._filled,
+            ev.FillSettled: self._settled,
+            ev.OperationConfirmed: self._operated,
+            ev.OperationRejected: self._operation_rejected,
+            ev.MarketResolved: self._resolved,
+        }
+
+    def apply(self, event: ev.AnyEvent) -> None:
+        """Fold one event in. Events that change nothing are accepted silently."""
+        if event.ts_recv > self.now_ns:  # noqa: PLR1730 - hot path
+            self.now_ns = event.ts_recv
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
+
+    # --- market -------------------------------------------------------------------------------
+
+    def _book_changed(self, event: ev.BookChanged) -> None:
+        ts_event, ts_recv, changes = event
+        self.last_market_ns = ts_recv
+        if ts_event > self.moment_ns:  # noqa: PLR1730 - hot path
+            self.moment_ns = ts_event
+        books = self.books
+        book: Book | None = None
+        for instrument_id, side, price, qty in changes:
+            book = books.get(instrument_id)
+            if book is not None and book.ready:
+                book.apply(side, price, qty)
+                book.ts_event = ts_event
+        if book is not None and book.best_bid >= book.best_ask:
+            self.crossed_frames += 1
+
+    def _book_snapshot(self, event: ev.BookSnapshot) -> None:
+        self.last_market_ns = event.ts_recv
+        self.moment_ns = max(self.moment_ns, event.ts_event)
+        book = self.books.get(event.instrument_id)
+        if book is None:
+            return
+        if event.tick is not None and event.tick != book.tick:
+            book.void(event.tick)
+        book.replace(event.bids, event.asks, event.ts_event)
+        if book.crossed:
+            self.crossed_frames += 1
+
+    def _trade_printed(self, event: ev.TradePrinted) -> None:
+        self.last_market_ns = event.ts_recv
+
+    def _tick_changed(self, event: ev.TickSizeChanged) -> None:
+        book = self.books.get(event.instrument_id)
+        if book is not None:
+            book.void(event.tick)
+
+    def _feed_changed(self, event: ev.FeedConnected | ev.FeedDisconnected) -> None:
+        for instrument_id in event.instruments:
+            book = self.books.get(instrument_id)
+            if book is not None:
+                book.void()
+
+    def _frame_rejected(self, _event: ev.FrameRejected) -> None:
+        self.rejected_frames += 1
+
+    # --- permission ---------------------------------------------------------------------------
+
+    def _run_started(self, _event: ev.RunStarted) -> None:
+        self.trading = ev.TradingState.HALTED
+        self.trading_reason = "started, not reconciled yet"
+        self.trading_by = "start"
+        self.reconciled = False
+
+    def _reconciled(self, _event: ev.Reconciled) -> None:
+        self.reconciled = True
+
+    def _trading_changed(self, event: ev.TradingStateChanged) -> None:
+        self.trading = event.state
+        self.trading_reason = event.reason
+        self.trading_by = event.by
+
+    # --- orders and money ---------------------------------------------------------------------
+
+    def _decided(self, event: ev.DecisionMade) -> None:
+        self.decisions = max(self.decisions, event.decision)
+        for plan in event.opened:
+            self.bundles.open_bundle(plan, event.ts_event)
+        for order in event.orders:
+            self.orders.submit(order)
+            self.bundles.note_order(order.bundle_id, order.leg, order.purpose, event.ts_event)
+        for operation in event.operations:
+            self.bundles.start_operation(operation)
+        for cancel in event.cancels:
+            self.orders.learn(cancel.client_order_id, Fact.REQUEST_CANCEL)
+        for close in event.closed:
+            self.bundles.close(close)
+        self._collect_anomalies()
+
+    def _order_fact(
+        self,
+        event: ev.OrderSigned
+        | ev.OrderAccepted
+        | ev.OrderRejected
+        | ev.SubmitUnknown
+        | ev.OrderCanceled
+        | ev.OrderExpired
+        | ev.CancelRejected,
+    ) -> None:
+        self.orders.learn(
+            event.client_order_id,
+            _ORDER_FACTS[type(event)],
+            venue_order_id=getattr(event, "venue_order_id", None),
+            reason=getattr(event, "reason", ""),
+        )
+        self._collect_anomalies()
+
+    def _filled(self, event: ev.OrderFilled) -> None:
+        if not self.portfolio.fill(event):
+            return
+        self._fills[event.trade_id] = event
+        order = self.orders.fill(event)
+        if order is not None:
+            self.bundles.note_fill(order, event)
+        self._collect_anomalies()
+
+    def _settled(self, event: ev.FillSettled) -> None:
+        before = self.portfolio.settlement(event.trade_id)
+        self.portfolio.settle(event)
+        after = self.portfolio.settlement(event.trade_id)
+        failed = ev.SettlementStatus.FAILED
+        fill = self._fills.get(event.trade_id)
+        if fill is not None and after is failed and before is not failed:
+            order = self.orders.get(fill.client_order_id)
+            if order is not None:
+                self.bundles.note_fill(order, fill, failed=True)
+        if after in {failed, ev.SettlementStatus.CONFIRMED}:
+            self._fills.pop(event.trade_id, None)
+        self._collect_anomalies()
+
+    def _operated(self, event: ev.OperationConfirmed) -> None:
+        if self.portfolio.operate(event):
+            self.bundles.end_operation(
+                event.operation_id, OperationStatus.CONFIRMED, event.cash, event.ts_event
+            )
+        self._collect_anomalies()
+
+    def _operation_rejected(self, event: ev.OperationRejected) -> None:
+        self.bundles.end_operation(
+            event.operation_id, OperationStatus.REJECTED, ZERO_CASH, event.ts_event
+        )
+        self._collect_anomalies()
+
+    def _resolved(self, event: ev.MarketResolved) -> None:
+        for instrument_id, price in event.payouts:
+            self.resolved[instrument_id] = price
+
+    def _collect_anomalies(self) -> None:
+        for part in (self.orders, self.portfolio, self.bundles):
+            if part.anomaly:
+                self.anomaly, part.anomaly = part.anomaly, ""
+
+
+_ORDER_FACTS: Final[Mapping[type, Fact]] = {
+    ev.OrderSigned: Fact.SIGN,
+    ev.OrderAccepted: Fact.ACCEPT,
+    ev.OrderRejected: Fact.REJECT,
+    ev.SubmitUnknown: Fact.LOSE,
+    ev.OrderCanceled: Fact.CANCEL,
+    ev.OrderExpired: Fact.EXPIRE,
+    ev.CancelRejected: Fact.REFUSE_CANCEL,
+}
+
+
+def fold(events: Iterable[ev.AnyEvent], universe: Universe = EMPTY_UNIVERSE) -> State:
+    """The state after these events; what recovery and every reader of a journal use."""
+    state = State(universe)
+    for event in events:
+        state.apply(event)
+    return state
+
+
+class View:
+    """What a strategy may see. Nothing here changes anything."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: State) -> None:
+        """Look at ``state``."""
+        self._state = state
+
+    @property
+    def universe(self) -> Universe:
+        """The instruments, markets, sets and ladders."""
+        return self._state.universe
+
+    @property
+    def now_ns(self) -> int:
+        """The engine's time: the newest receive time of any event."""
+        return self._state.now_ns
+
+    @property
+    def moment_ns(self) -> int:
+        """The newest venue time of market data."""
+        return self._state.moment_ns
+
+    @property
+    def trading(self) -> ev.TradingState:
+        """Whether trading is allowed."""
+        return self._state.trading
+
+    @property
+    def cash(self) -> Cash:
+        """Cash, in-flight orders not taken off."""
+        return self._state.portfolio.cash
+
+    @property
+    def open_bundles(self) -> Mapping[BundleId, Bundle]:
+        """The bundles under way."""
+        return self._state.bundles.open
+
+    @property
+    def open_orders(self) -> Mapping[ClientOrderId, Order]:
+        """The orders that may still trade."""
+        return self._state.orders.open
+
+    @property
+    def pending_operations(self) -> Mapping[OperationId, RunOperation]:
+        """The token operations whose outcome is not known."""
+        return self._state.bundles.pending
+
+    @property
+    def resolved(self) -> Mapping[InstrumentId, int]:
+        """What a share of each resolved token pays, at 1e-8."""
+        return self._state.resolved
+
+    @property
+    def positions(self) -> Mapping[InstrumentId, Position]:
+        """What is held."""
+        return self._state.portfolio.positions
+
+    def book(self, instrument_id: InstrumentId) -> Book:
+        """The book of one instrument; it stays the same object for the life of the engine."""
+        return self._state.books[instrument_id]
+
+    def instrument(self, instrument_id: InstrumentId) -> Instrument:
+        """One instrument."""
+        return self._state.universe.instruments[instrument_id]
+
+    def position(self, instrument_id: InstrumentId) -> Position:
+        """The position in one token."""
+        return self._state.portfolio.position(instrument_id)
+
+    def next_bundle_id(self, offset: int = 0) -> BundleId:
+        """The id the next bundle (plus ``offset``) of this journal must carry."""
+        return BundleId(f"b{len(self._state.bundles) + 1 + offset}")
+
+    def marked_value(self) -> Cash:
+        """What all positions would bring at the best bids of usable books, before fees.
+
+        A position whose book is not usable is counted at its cost: unknown is not zero.
+        """
+        total = 0
+        for instrument_id, position in self._state.portfolio.positions.items():
+            book = self._state.books.get(instrument_id)
+            if book is not None and book.usable and book.best_bid:
+                total += notional_down(book.bid, position.qty)
+            else:
+                total += position.cost
+        return Cash(total)

@@ -1,0 +1,1 @@
+"""Ideas, one file each; pure: they look at a view and return wishes."""

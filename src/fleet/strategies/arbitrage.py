@@ -1,0 +1,314 @@
+"""ArbHunter's ideas: binary complement, outcome sets, monotone ladders.
+
+Every idea is a *watch*: some legs, each a side of one book, that together bring a known payoff.
+
+- COMPLEMENT_BUY: buy YES and NO, merge into one dollar. COMPLEMENT_SELL: split one dollar, sell both.
+- SET_NO: buy every NO of a complete outcome set of n and convert: n - 1 dollars.
+- SET_YES: buy every YES and hold to resolution: one dollar.
+- LADDER: a rung implies the next, so YES of the likelier and NO of the less likely pay at least one
+  dollar; held to resolution. (Sources: polymarket reference, section 9.)
+
+Sightings and phantoms. Both books of a market mirror each other, so a sum that looks wrong is nearly
+always one book a message behind the other. A *sighting* is an episode in which a watch's gross sum
+is profitable. It becomes *real* only over books of the same moment: the frame that shows it changed
+both books of its market at once, or its venue millisecond has passed and both books carry the same
+venue time. A sighting that ends within its own millisecond is a *phantom*; one that outlives it on
+books of different moments is *stale*. Only real ones are sized, and only those that pay after fees
+are opportunities. All are counted apart.
+
+What this keeps in memory are caches and counters; what it must not forget is in the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fleet.domain.commands import (
+    BundleId,
+    Intent,
+    LegPlan,
+    OpenBundle,
+    OperationIntent,
+    OperationKind,
+    StartTimer,
+)
+from fleet.domain.events import (
+    AnyEvent,
+    BookChanged,
+    BookSnapshot,
+    FillSettled,
+    OperationConfirmed,
+    OperationRejected,
+    OrderAccepted,
+    OrderCanceled,
+    OrderExpired,
+    OrderFilled,
+    OrderRejected,
+    Reconciled,
+    TimerFired,
+    TradingState,
+    TradingStateChanged,
+)
+from fleet.domain.instruments import InstrumentId, Side
+from fleet.domain.units import SCALE, Cash, Price, notional_down
+from fleet.engine.bundles import Bundle
+from fleet.engine.state import View
+from fleet.strategies.legs import ExecutionSettings, next_step
+from fleet.strategies.sizing import Offer, Sizing, size_bundle
+from fleet.strategies.watches import MarketWatch, Watch, build_watches
+
+YEAR_NS = 365 * 86_400 * 1_000_000_000
+_STEPS = (
+    OrderFilled, OrderCanceled, OrderRejected, OrderExpired, OrderAccepted, FillSettled,
+    OperationConfirmed, OperationRejected, Reconciled, TimerFired, TradingStateChanged,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArbSettings:
+    """What ArbHunter looks for. Ratios are at 1e-8 (0.005 is 500,000), cash in dollars at 1e-8."""
+
+    min_profit: int = SCALE // 200
+    """Least profit per dollar put in, after fees."""
+    trade_size: Cash = Cash(100 * SCALE)
+    """Most dollars a leg."""
+    min_yearly_return: int = SCALE // 5
+    """Least yearly return of an idea whose capital is locked until resolution."""
+    unwind_slippage: Price = Price(3 * SCALE // 100)
+    """How far below the best bid at decision time a lonely leg is first offered."""
+    cooldown_ns: int = 1_000_000_000
+    max_open_bundles: int = 4
+    complement: bool = True
+    sets: bool = True
+    ladders: bool = True
+    execution: ExecutionSettings = field(default_factory=ExecutionSettings)
+
+
+@dataclass(slots=True)
+class ArbCounters:
+    """What was seen since the start of the process."""
+
+    raw_moments: int = 0
+    """Frames after which some touched watch looked profitable before fees."""
+    sightings: int = 0
+    phantoms: int = 0
+    stale: int = 0
+    real: int = 0
+    """Sightings that were true over books of the same moment, before fees."""
+    opportunities: int = 0
+    """Real ones that pay after fees, minimums and depth."""
+    best_gross: int = 0
+    """The largest gross edge a share of any real sighting, at 1e-8."""
+
+
+class Arbitrage:
+    """The strategy: finds, confirms, sizes, and works its bundles leg by leg."""
+
+    def __init__(self, settings: ArbSettings, view: View) -> None:
+        """Build the watches over the view's universe."""
+        self.settings = settings
+        self.counters = ArbCounters()
+        self._markets: dict[InstrumentId, MarketWatch] = build_watches(
+            view, complement=settings.complement, sets=settings.sets, ladders=settings.ladders
+        )
+        self._pending: list[Watch] = []
+
+    def on_event(self, event: AnyEvent, view: View) -> Sequence[Intent | StartTimer]:
+        """React to one event: look for ideas after market data, work bundles after account facts."""
+        if isinstance(event, BookChanged):
+            if self._pending:
+                self._confirm_older(event.ts_event)
+            return self._look_at_changes(event, view)
+        if isinstance(event, BookSnapshot):
+            if self._pending:
+                self._confirm_older(event.ts_event)
+            market = self._markets.get(event.instrument_id)
+            return self._look(market, event, view) if market is not None else ()
+        if isinstance(event, _STEPS):
+            return self._work(event, view)
+        return ()
+
+    # --- looking ------------------------------------------------------------------------------
+
+    def _look_at_changes(self, event: BookChanged, view: View) -> Sequence[Intent | StartTimer]:
+        markets = self._markets
+        last: MarketWatch | None = None
+        found: list[Intent | StartTimer] | None = None
+        for change in event.changes:
+            market = markets.get(change[0])
+            if market is None or market is last:
+                continue
+            last = market
+            if market.quiet():
+                continue
+            wishes = self._look(market, event, view)
+            if wishes:
+                found = [*(found or ()), *wishes]
+        return found or ()
+
+    def _look(
+        self, market: MarketWatch, event: BookChanged | BookSnapshot, view: View
+    ) -> Sequence[Intent | StartTimer]:
+        """Walk the watches of a touched market that look profitable or just stopped doing so."""
+        market.refresh()
+        wishes: list[Intent | StartTimer] = []
+        raw = False
+        for watch in market.watches:
+            if watch.gross_edge() <= 0:
+                if watch.sighted_ns:
+                    self._end(watch)
+                continue
+            raw = True
+            self._sight(watch, event)
+            if not watch.real and self._same_moment(watch, market, event):
+                self._make_real(watch)
+            if watch.real:
+                wishes.extend(self._propose(watch, view, len(wishes)))
+        market.alert = raw
+        if raw:
+            self.counters.raw_moments += 1
+        return wishes
+
+    def _sight(self, watch: Watch, event: BookChanged | BookSnapshot) -> None:
+        if watch.sighted_ns:
+            return
+        watch.sighted_ns = event.ts_event
+        watch.outlived = False
+        self.counters.sightings += 1
+        self._pending.append(watch)
+
+    def _end(self, watch: Watch) -> None:
+        if not watch.real:
+            if watch.outlived:
+                self.counters.stale += 1
+            else:
+                self.counters.phantoms += 1
+        if watch in self._pending:
+            self._pending.remove(watch)
+        watch.sighted_ns = 0
+        watch.real = watch.outlived = watch.counted = False
+
+    def _confirm_older(self, moment_ns: int) -> None:
+        """A new venue moment has begun: what was sighted before it has outlived its own."""
+        waiting: list[Watch] = []
+        for watch in self._pending:
+            if watch.sighted_ns < moment_ns:
+                watch.outlived = True
+                if watch.coherent():
+                    self._make_real(watch)
+            else:
+                waiting.append(watch)
+        self._pending = waiting
+
+    def _same_moment(
+        self, watch: Watch, market: MarketWatch, event: BookChanged | BookSnapshot
+    ) -> bool:
+        """Whether this very frame proves that all books of the watch are of one moment."""
+        if watch.outlived:
+            return watch.coherent()
+        return isinstance(event, BookChanged) and market.both_in(event.changes) and watch.coherent()
+
+    def _make_real(self, watch: Watch) -> None:
+        watch.real = True
+        self.counters.real += 1
+        self.counters.best_gross = max(self.counters.best_gross, watch.gross_edge())
+
+    # --- proposing ----------------------------------------------------------------------------
+
+    def _propose(self, watch: Watch, view: View, offset: int) -> Sequence[Intent]:
+        if watch.busy_until_ns > view.now_ns:
+            return ()
+        size = self._size(watch, view)
+        if size is None:
+            return ()
+        if not watch.counted:
+            watch.counted = True
+            self.counters.opportunities += 1
+        open_bundles = view.open_bundles
+        if view.trading is not TradingState.ACTIVE:
+            return ()
+        if len(open_bundles) >= self.settings.max_open_bundles:
+            return ()
+        if any(b.plan.key == watch.key for b in open_bundles.values()):
+            return ()
+        watch.busy_until_ns = view.now_ns + self.settings.cooldown_ns
+        plan = self._plan(watch, size, view.next_bundle_id(offset))
+        bundle = Bundle.fresh(plan, view.now_ns)
+        return (plan, *next_step(bundle, view, self.settings.execution))
+
+    def _size(self, watch: Watch, view: View) -> Sizing | None:
+        size = size_bundle(
+            watch.offers,
+            watch.payoff,
+            trade_size=self.settings.trade_size,
+            min_profit=self.settings.min_profit,
+        )
+        if size is None or not watch.held:
+            return size
+        left_ns = watch.end_ns - view.now_ns
+        if watch.end_ns == 0 or left_ns <= 0 or not size.outlay:
+            return None
+        yearly = size.edge * SCALE // size.outlay * YEAR_NS // left_ns
+        return size if yearly >= self.settings.min_yearly_return else None
+
+    def _plan(self, watch: Watch, size: Sizing, bundle_id: BundleId) -> OpenBundle:
+        order = sorted(range(len(watch.offers)), key=lambda i: (size.depths[i], i))
+        legs = tuple(self._leg(watch.offers[i], size, i) for i in order)
+        return OpenBundle(
+            bundle_id=bundle_id,
+            idea=watch.idea,
+            key=watch.key,
+            legs=legs,
+            start=watch.start,
+            finish=watch.finish,
+            payoff=Price(watch.payoff),
+            budget=size.outlay,
+            edge=size.edge,
+        )
+
+    def _leg(self, offer: Offer, size: Sizing, index: int) -> LegPlan:
+        instrument, book = offer.instrument, offer.book
+        floor = instrument.quantize_price(book.bid - self.settings.unwind_slippage, Side.SELL)
+        return LegPlan(
+            instrument_id=instrument.id,
+            side=offer.side,
+            qty=size.qty,
+            limit=size.limits[index],
+            unwind=Price(-(-floor // book.tick) * book.tick),
+        )
+
+    # --- working ------------------------------------------------------------------------------
+
+    def _work(self, event: AnyEvent, view: View) -> Sequence[Intent | StartTimer]:
+        if view.trading is TradingState.HALTED:
+            return ()
+        wishes: list[Intent | StartTimer] = []
+        for bundle in tuple(view.open_bundles.values()):
+            wishes.extend(next_step(bundle, view, self.settings.execution))
+        if isinstance(event, TimerFired):
+            wishes.extend(_redemptions(view))
+        return wishes
+
+
+def _redemptions(view: View) -> list[Intent]:
+    """Turn resolved, settled tokens that nothing has claimed into what they pay."""
+    if not view.resolved:
+        return []
+    claimed = {token for op in view.pending_operations.values() for token, _ in op.burn}
+    intents: list[Intent] = []
+    for token, position in view.positions.items():
+        price = view.resolved.get(token)
+        if price is None or token in claimed or position.settled <= 0:
+            continue
+        intents.append(
+            OperationIntent(
+                bundle_id=BundleId("redeem"),
+                kind=OperationKind.REDEEM,
+                subject=token,
+                burn=((token, position.settled),),
+                mint=(),
+                cash=notional_down(Price(price), position.settled),
+            )
+        )
+    return intents

@@ -1,0 +1,236 @@
+"""What to do next for an open bundle: the execution of a multi-leg idea, step by step.
+
+Theory of operation. A bundle's plan lists its legs, thinnest first. ``next_step`` looks at the leg
+ledger and says what comes now; it is asked after every account fact and timer, holds no state of its
+own, and so carries on after a crash exactly where the journal ends:
+
+1. something is in flight, unresolved or operating: wait;
+2. the plan starts with a split that has not been made: split;
+3. a leg has not been tried enough: order it, sized by what the legs before it really filled;
+4. legs filled unevenly: unwind the surplus, no worse than the leg's unwind price at first, then,
+   after the patience is over, at whatever the book bids, because a lonely leg is a bet;
+5. whole sets are left and the plan ends with an operation: run it once the fills are settled;
+6. nothing is left to do: close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fleet.domain.commands import (
+    CloseBundle,
+    Intent,
+    OperationIntent,
+    OperationKind,
+    OrderIntent,
+    Purpose,
+)
+from fleet.domain.instruments import Side
+from fleet.domain.units import ZERO_QTY, Cash, Price, Qty, notional_down
+from fleet.engine.bundles import Bundle, OperationStatus
+from fleet.engine.state import View
+
+COMPLETE: Final = "COMPLETE"
+HELD: Final = "HELD"
+MISSED: Final = "MISSED"
+UNWOUND: Final = "UNWOUND"
+STRANDED: Final = "STRANDED"
+NOT_STARTED: Final = "NOT_STARTED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionSettings:
+    """How legs are worked. ``together`` sends all legs at once instead of one after the other."""
+
+    together: bool = False
+    max_tries: int = 2
+    max_unwind_tries: int = 20
+    retry_ns: int = 1_000_000_000
+    patience_ns: int = 5_000_000_000
+    operation_retry_ns: int = 5_000_000_000
+
+
+def next_step(bundle: Bundle, view: View, settings: ExecutionSettings) -> Sequence[Intent]:
+    """The wishes of this moment for one open bundle; empty when it has to wait."""
+    if bundle.operating or any(o.bundle_id == bundle.id for o in view.open_orders.values()):
+        return ()
+    started = _start(bundle)
+    if started is not None:
+        return started
+    orders = _next_legs(bundle, view, settings)
+    if orders:
+        return orders
+    unwinds, waiting = _unwinds(bundle, view, settings)
+    if unwinds or waiting:
+        return unwinds
+    return _finish(bundle, view, settings)
+
+
+def _start(bundle: Bundle) -> Sequence[Intent] | None:
+    """The split that comes before sold legs; nothing once it is made (or not needed)."""
+    if bundle.plan.start is None:
+        return None
+    done = bundle.operation(bundle.plan.start)
+    if done is None:
+        qty = bundle.plan.legs[0].qty
+        pair = tuple((leg.instrument_id, qty) for leg in bundle.plan.legs)
+        cost = notional_down(Price(-bundle.plan.payoff), qty)
+        return (
+            OperationIntent(
+                bundle_id=bundle.id, kind=bundle.plan.start, subject=bundle.plan.key,
+                burn=(), mint=pair, cash=Cash(-cost),
+            ),
+        )  # fmt: skip
+    if done.status is OperationStatus.REJECTED:
+        return (CloseBundle(bundle_id=bundle.id, outcome=NOT_STARTED),)
+    return None
+
+
+def _next_legs(bundle: Bundle, view: View, settings: ExecutionSettings) -> list[Intent]:
+    if settings.together:
+        return _wave(bundle, view, settings)
+    goal: int | None = None
+    for index, leg in enumerate(bundle.plan.legs):
+        state = bundle.legs[index]
+        goal = leg.qty if goal is None else min(goal, leg.qty)
+        later = any(following.tries for following in bundle.legs[index + 1 :])
+        order = None if later else _leg_order(bundle, index, goal, view, settings)
+        if order is not None:
+            return [order]
+        goal = state.filled
+        if not goal:
+            break
+    return []
+
+
+def _wave(bundle: Bundle, view: View, settings: ExecutionSettings) -> list[Intent]:
+    """All legs at once; afterwards whatever is needed to reach the leg that filled most."""
+    tried = any(leg.tries for leg in bundle.legs)
+    most = max(leg.filled for leg in bundle.legs)
+    orders = (
+        _leg_order(bundle, index, min(most, leg.qty) if tried else leg.qty, view, settings)
+        for index, leg in enumerate(bundle.plan.legs)
+    )
+    return [order for order in orders if order is not None]
+
+
+def _leg_order(
+    bundle: Bundle, index: int, goal: int, view: View, settings: ExecutionSettings
+) -> OrderIntent | None:
+    """The order that brings a leg to ``goal`` shares; nothing if it may not or need not be sent."""
+    leg, state = bundle.plan.legs[index], bundle.legs[index]
+    instrument = view.instrument(leg.instrument_id)
+    qty = instrument.quantize_qty(goal - state.filled)
+    if state.tries >= settings.max_tries or state.unwound or qty < instrument.least_qty(leg.limit):
+        return None
+    book = view.book(leg.instrument_id)
+    if state.tries and not (book.usable and book.depth(leg.side, leg.limit) > 0):
+        return None
+    return OrderIntent(
+        bundle_id=bundle.id,
+        leg=index,
+        purpose=Purpose.LEG,
+        instrument_id=leg.instrument_id,
+        side=leg.side,
+        price=leg.limit,
+        qty=qty,
+    )
+
+
+def _surplus(bundle: Bundle) -> list[Qty]:
+    """Shares of each leg that have no partner, in tokens we hold and should not."""
+    legs = bundle.plan.legs
+    if legs[0].side is Side.BUY:
+        level = bundle.matched
+        return [Qty(leg.filled - leg.unwound - level) for leg in bundle.legs]
+    held = [
+        plan.qty - leg.filled - leg.unwound for plan, leg in zip(legs, bundle.legs, strict=True)
+    ]
+    level_held = min(held)
+    return [Qty(qty - level_held) for qty in held]
+
+
+def _unwinds(bundle: Bundle, view: View, settings: ExecutionSettings) -> tuple[list[Intent], bool]:
+    """Orders that sell surplus shares, and whether some surplus has to wait for its moment."""
+    intents: list[Intent] = []
+    waiting = False
+    for index, surplus in enumerate(_surplus(bundle)):
+        leg, state = bundle.plan.legs[index], bundle.legs[index]
+        instrument = view.instrument(leg.instrument_id)
+        qty = instrument.quantize_qty(surplus)
+        if qty < instrument.min_qty or state.unwind_tries >= settings.max_unwind_tries:
+            continue
+        book = view.book(leg.instrument_id)
+        patient = view.now_ns - bundle.opened_ns < settings.patience_ns
+        price = leg.unwind if patient or not book.best_bid else min(leg.unwind, book.bid)
+        settled = view.position(leg.instrument_id).settled >= qty
+        rested = not state.unwind_tries or view.now_ns - state.last_try_ns >= settings.retry_ns
+        if not (settled and rested and book.usable and book.bid >= price):
+            waiting = True
+            continue
+        if notional_down(price, qty) < instrument.min_notional:
+            continue
+        intents.append(
+            OrderIntent(
+                bundle_id=bundle.id,
+                leg=index,
+                purpose=Purpose.UNWIND,
+                instrument_id=leg.instrument_id,
+                side=Side.SELL,
+                price=price,
+                qty=qty,
+            )
+        )
+    return intents, waiting
+
+
+def _finish(bundle: Bundle, view: View, settings: ExecutionSettings) -> Sequence[Intent]:
+    plan = bundle.plan
+    bought = plan.legs[0].side is Side.BUY
+    whole = bundle.matched if bought else _unsold(bundle)
+    if plan.finish is None or whole <= 0:
+        return (CloseBundle(bundle_id=bundle.id, outcome=_outcome(bundle)),)
+    done = bundle.operation(plan.finish)
+    if done is not None and done.status is OperationStatus.CONFIRMED:
+        return (CloseBundle(bundle_id=bundle.id, outcome=_outcome(bundle)),)
+    if done is not None and view.now_ns - done.ended_ns < settings.operation_retry_ns:
+        return ()
+    tokens = tuple((leg.instrument_id, whole) for leg in plan.legs)
+    if any(view.position(token).settled < qty for token, qty in tokens):
+        return ()
+    payoff = plan.payoff if bought else Price(-plan.payoff)
+    return (
+        OperationIntent(
+            bundle_id=bundle.id,
+            kind=plan.finish,
+            subject=plan.key,
+            burn=tokens,
+            mint=(),
+            cash=notional_down(payoff, whole),
+        ),
+    )
+
+
+def _unsold(bundle: Bundle) -> Qty:
+    """Whole pairs of a split that were not sold."""
+    split = bundle.operation(OperationKind.SPLIT)
+    if split is None or split.status is not OperationStatus.CONFIRMED:
+        return ZERO_QTY
+    return Qty(
+        min(
+            plan.qty - leg.filled - leg.unwound
+            for plan, leg in zip(bundle.plan.legs, bundle.legs, strict=True)
+        )
+    )
+
+
+def _outcome(bundle: Bundle) -> str:
+    if not bundle.any_filled:
+        return MISSED
+    if any(_surplus(bundle)):
+        return STRANDED
+    if bundle.matched <= 0:
+        return UNWOUND
+    return HELD if bundle.plan.finish is None else COMPLETE

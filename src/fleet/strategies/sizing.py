@@ -1,0 +1,145 @@
+"""How much of a multi-leg idea is worth doing: a joint walk through the depth of all its legs.
+
+Each step takes the shares every leg still offers at its current level. It goes on while one more
+share of each leg earns at least the wanted margin after fees, and while no leg spends more than the
+trade size. What comes out is the quantity, the worst price of each leg (its hard limit) and the
+exact cost and edge, rounded against us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fleet.domain.events import Level
+from fleet.domain.instruments import Instrument, Side
+from fleet.domain.units import (
+    SCALE,
+    ZERO_CASH,
+    Cash,
+    Price,
+    Qty,
+    floor_to,
+    notional_down,
+    notional_up,
+    shares_for,
+)
+from fleet.engine.book import Book
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One leg as it could be traded now: its rules, our side, and the book we would meet."""
+
+    instrument: Instrument
+    side: Side
+    book: Book
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """``qty`` shares of every leg; ``limits`` and ``depths`` in the order of the offers.
+
+    ``outlay`` is the most the legs (or, for sold legs, the split) cost with fees, ``edge`` the
+    profit if everything fills at the prices walked. Both in dollars at 1e-8.
+    """
+
+    qty: Qty
+    limits: tuple[Price, ...]
+    depths: tuple[Qty, ...]
+    outlay: Cash
+    edge: Cash
+
+
+def unit_cost(offer: Offer, price: Price) -> int:
+    """What one share costs at ``price`` with its fee, at 1e-8; negative for what a sale brings."""
+    fee = offer.instrument.fees.per_share(price)
+    return price + fee if offer.side is Side.BUY else fee - price
+
+
+def take(offer: Offer, qty: Qty) -> tuple[Cash, Price] | None:
+    """Net cash of taking ``qty`` now (negative when paid) and the worst price; nothing if thin."""
+    left, cash, worst = int(qty), 0, 0
+    for price, offered in offer.book.levels(offer.side):
+        part = Qty(min(left, offered))
+        fee = offer.instrument.fees.fee(price, part)
+        if offer.side is Side.BUY:
+            cash -= notional_up(price, part) + fee
+        else:
+            cash += notional_down(price, part) - fee
+        left, worst = left - part, price
+        if not left:
+            return Cash(cash), Price(worst)
+    return None
+
+
+def size_bundle(
+    offers: Sequence[Offer], payoff: int, *, trade_size: Cash, min_profit: int
+) -> Sizing | None:
+    """The largest worthwhile quantity, or nothing.
+
+    ``payoff`` is what one share of every leg brings in the end, at 1e-8 (minus one dollar when the
+    legs are sold after a split). ``min_profit`` is the wanted profit per dollar put in, at 1e-8.
+    ``trade_size`` bounds the notional of each leg.
+    """
+    qty = _walk(offers, payoff, trade_size, min_profit)
+    qty = Qty(floor_to(qty, max(o.instrument.lot for o in offers)))
+    if qty <= 0:
+        return None
+    cash, limits, depths = 0, [], []
+    for offer in offers:
+        taken = take(offer, qty)
+        if taken is None:
+            return None
+        part, limit = taken
+        if qty < offer.instrument.least_qty(limit):
+            return None
+        cash += part
+        limits.append(limit)
+        depths.append(offer.book.depth(offer.side, limit))
+    edge = cash + (
+        notional_down(Price(payoff), qty) if payoff >= 0 else -notional_up(Price(-payoff), qty)
+    )
+    outlay = _outlay(offers, limits, qty, payoff)
+    if edge <= 0 or edge * SCALE < min_profit * outlay:
+        return None
+    return Sizing(qty, tuple(limits), tuple(depths), outlay, Cash(edge))
+
+
+def _outlay(offers: Sequence[Offer], limits: Sequence[Price], qty: Qty, payoff: int) -> Cash:
+    """The most the bundle can cost: every bought leg at its limit, or the split."""
+    total = 0
+    for offer, limit in zip(offers, limits, strict=True):
+        if offer.side is Side.BUY:
+            total += notional_up(limit, qty) + offer.instrument.fees.fee(limit, qty)
+    return Cash(total + (notional_up(Price(-payoff), qty) if payoff < 0 else ZERO_CASH))
+
+
+def _walk(offers: Sequence[Offer], payoff: int, trade_size: Cash, min_profit: int) -> Qty:
+    depth: list[Iterator[Level]] = [o.book.levels(o.side) for o in offers]
+    current = [next(levels, None) for levels in depth]
+    spent = [0] * len(offers)
+    total = 0
+    while True:
+        step: int | None = None
+        cost = 0
+        capital = -payoff if payoff < 0 else 0
+        for offer, level, used in zip(offers, current, spent, strict=True):
+            if level is None:
+                return Qty(total)
+            price, offered = level
+            unit = unit_cost(offer, price)
+            cost += unit
+            capital += max(0, unit)
+            room = shares_for(Cash(trade_size - used), price)
+            step = min(offered, room) if step is None else min(step, offered, room)
+        if not step or (payoff - cost) * SCALE < min_profit * capital or payoff <= cost:
+            return Qty(total)
+        total += step
+        for index, level in enumerate(current):
+            if level is None:
+                return Qty(total)
+            price, offered = level
+            spent[index] += notional_up(price, Qty(step))
+            left = Qty(offered - step)
+            current[index] = (price, left) if left else next(depth[index], None)
