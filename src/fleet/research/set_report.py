@@ -90,8 +90,7 @@ def _head(evaluation: Evaluation) -> list[str]:
         f"  sets listed {len(r.sets)}, seen {seen}, not quoted in this time {len(r.sets) - seen}",
         (
             f"  earlier part before {_time(evaluation.split_s)}, later part from then on; nothing"
-            " is"
-            " fitted on either"
+            " is fitted on either"
         ),
     ]
 
@@ -116,24 +115,20 @@ def _sieves(evaluation: Evaluation) -> list[str]:
         ),
         (
             f"  Price rule: the median sum of mids over the {JUDGE_POLLS} polls before (since the"
-            " last"
-            f" outage) within {PRICE_BAND / SCALE:.2f} of 1."
+            f" last outage) within {PRICE_BAND / SCALE:.2f} of 1."
         ),
         (
             f"  Hindsight, data quality only: {len(blind)} kept sets lack labels and are left out"
-            " of the"
-            " accounts."
+            " of the accounts."
         ),
         f"  Labelled winners a set: {counts}.",
         (
             f"  Polls: {total:,} of a set, {complete:,} with all its legs, {total - complete:,}"
-            " with a"
-            " leg missing (not used);"
+            " with a leg missing (not used);"
         ),
         (
             f"  {r.polls.filter(r.polls['complete'] & r.polls['crossed']).height} complete ones"
-            " have a"
-            " leg whose bid is not below its ask (not used)."
+            " have a leg whose bid is not below its ask (not used)."
         ),
         f"  {evaluation.partial} polls look below 1 after fees only because a leg is missing.",
     ]
@@ -237,18 +232,28 @@ def _limits(evaluation: Evaluation) -> list[str]:
         ),
         "  The NO side is not recorded: its ask is taken as 1 - the YES bid (mirrored books).",
         "  Legs of one poll are read in one pass, not in one instant.",
+        (
+            "  Ranges such as 74-75, 76-77 are read as whole numbers with both ends in. Read"
+            " strictly they leave gaps: buying every YES rests on that reading and on the price"
+            " rule, buying every NO does not."
+        ),
+        (
+            "  The name rules, the window and the band were written with a recording of July 2026"
+            " in view; only later recordings judge them."
+        ),
         f"  Fees: rate x p x (1 - p) a share, rounded up to 5 decimals: {', '.join(rates)}.",
         "  They are the main venue's schedule; a US venue may charge differently (--fee-rate).",
         (
             "  Locked time ends at the set's last quote, at least one day: resolution is later,"
-            " so the"
-            " return a year is an upper bound."
+            " so the return a year is an upper bound."
         ),
         (
-            "  A year: as if the capital could always be employed so; episodes come and go, so it cannot.",
-            "  A set whose legs were listed at different times is judged with all of them:"
-            " hindsight,"
-            " in the careful direction.",
+            "  A year: as if the capital could always be employed so; episodes come and go, so it"
+            " cannot."
+        ),
+        (
+            "  A set whose legs were listed at different times is judged with all of them: that is"
+            " hindsight, in the careful direction."
         ),
     ]
     if strange and evaluation.options.fee_rate is None:
@@ -272,9 +277,14 @@ def _verdict(evaluation: Evaluation, findings: Sequence[Finding]) -> list[str]:
             f"  {trade.value}: {total:,} moments look good after fees; {total - proven:,} of them"
             " are in groups not proven, or not yet judged."
         )
-    lines += [
-        f"  {f.trade.value}, {_TIER_TEXT[f.tier]}: {f.word.name}: {f.word.value}." for f in findings
-    ]
+    for f in findings:
+        lines.append(f"  {f.trade.value}, {_TIER_TEXT[f.tier]}: {f.word.name}: {f.word.value}.")
+        late = f.later.delayed
+        if late.takings:
+            lines.append(
+                f"    later part, one poll later: {_money(late.profit)} on {_money(late.outlay)}"
+                f" laid out, {late.losses} of {late.takings} lost, {late.sets} sets"
+            )
     return [*lines, f"  In short: {headline(findings)}"]
 
 
