@@ -1,0 +1,1 @@
+"""A local stand-in for Polymarket: its read protocols over a seeded market simulator."""
