@@ -1,1 +1,1 @@
-"""Reading and keeping the running fleet; cannot send an order (it may not import a venue)."""
+"""Operations beside the bots: backup, health, watchdog. Reads files; can never send an order."""
