@@ -124,7 +124,7 @@ def find_episodes(
     """
 
     def is_open(poll: SetPoll) -> bool:
-        return poll.usable and poll.judged and poll.edge > 0 and poll.edge >= min_edge
+        return poll.usable and poll.judged and _has_edge(poll, min_edge)
 
     found: list[Episode] = []
     start = 0
@@ -139,60 +139,48 @@ def find_episodes(
             and polls[stop].ts_s - polls[stop - 1].ts_s <= gap_s
         ):
             stop += 1
+        before = _edge_gone(polls, start - 1, polls[start].ts_s, min_edge, gap_s)
+        after = _edge_gone(polls, stop, polls[stop - 1].ts_s, min_edge, gap_s)
         found.append(
-            _episode(
-                polls,
-                start,
-                stop,
+            Episode(
                 set_id=set_id,
                 trade=trade,
                 proven=proven,
-                gap_s=gap_s,
-                end_s=end_s,
+                polls=stop - start,
+                seen_s=polls[stop - 1].ts_s - polls[start].ts_s,
+                bound_s=None if before is None or after is None else after - before,
+                ended=Ended.UNKNOWN if after is None else Ended.CLOSED,
+                edge_max=max(poll.edge for poll in polls[start:stop]),
+                first=polls[start],
+                delayed=_delayed(polls, start, gap_s),
+                locked_s=max(end_s - polls[start].ts_s, SETTLEMENT_FLOOR_S),
             )
         )
         start = stop
     return found
 
 
-def _episode(
-    polls: Sequence[SetPoll],
-    start: int,
-    stop: int,
-    *,
-    set_id: str,
-    trade: Trade,
-    proven: bool,
-    gap_s: int,
-    end_s: int,
-) -> Episode:
-    first, last = polls[start], polls[stop - 1]
-    before = _seen(polls, start - 1, first.ts_s, gap_s)
-    after = _seen(polls, stop, last.ts_s, gap_s)
-    late = polls[start + 1] if start + 1 < len(polls) else None
-    if late is not None and (not late.usable or late.ts_s - first.ts_s > gap_s):
-        late = None
-    return Episode(
-        set_id=set_id,
-        trade=trade,
-        proven=proven,
-        polls=stop - start,
-        seen_s=last.ts_s - first.ts_s,
-        bound_s=None if before is None or after is None else after.ts_s - before.ts_s,
-        ended=Ended.UNKNOWN if after is None else Ended.CLOSED,
-        edge_max=max(poll.edge for poll in polls[start:stop]),
-        first=first,
-        delayed=late,
-        locked_s=max(end_s - first.ts_s, SETTLEMENT_FLOOR_S),
-    )
+def _has_edge(poll: SetPoll, min_edge: int) -> bool:
+    return poll.edge > 0 and poll.edge >= min_edge
 
 
-def _seen(polls: Sequence[SetPoll], index: int, ts_s: int, gap_s: int) -> SetPoll | None:
-    """The neighbouring poll, if it showed the set without an outage in between."""
+def _edge_gone(
+    polls: Sequence[SetPoll], index: int, ts_s: int, min_edge: int, gap_s: int
+) -> int | None:
+    """The time of a neighbouring poll that shows no edge, with no outage in between."""
     if not 0 <= index < len(polls):
         return None
     poll = polls[index]
-    return poll if poll.usable and poll.judged and abs(poll.ts_s - ts_s) <= gap_s else None
+    seen = poll.usable and abs(poll.ts_s - ts_s) <= gap_s
+    return poll.ts_s if seen and not _has_edge(poll, min_edge) else None
+
+
+def _delayed(polls: Sequence[SetPoll], start: int, gap_s: int) -> SetPoll | None:
+    """The poll after the first of an episode, if the trade could be priced then."""
+    if start + 1 >= len(polls):
+        return None
+    late = polls[start + 1]
+    return late if late.usable and late.ts_s - polls[start].ts_s <= gap_s else None
 
 
 def account(episodes: Iterable[Episode], *, delayed: bool) -> Account:

@@ -206,7 +206,7 @@ def _accounts(evaluation: Evaluation, part: Part) -> list[str]:
     )
     lines = [
         (
-            f"    {'held to resolution':34} {'taken':>6} {'sets':>5} {'outlay':>11} {'paid':>9}"
+            f"    {'held to resolution':34} {'taken':>6} {'sets':>5} {'outlay':>11} {'profit':>9}"
             f" {'losses':>6} {'a year':>9} {'unknown':>8}"
         )
     ]
