@@ -1,0 +1,50 @@
+"""Set the kill latch: every bot of this fleet stops trading at once and stays stopped.
+
+It survives restarts; only `fleet resume` clears it. Exit codes: 0 set, 1 it could not be written
+(a fleet state that cannot be read already counts as halted).
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import sys
+
+from fleet.cli.root import fleet_root
+from fleet.clock import LiveClock
+from fleet.journal.database import JournalError
+from fleet.journal.fleet import FleetState, read_latch
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``fleet halt`` takes."""
+    parser.add_argument("reason", nargs="+", help="why, for whoever finds the fleet halted")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Set the latch. Returns the exit code."""
+    path = fleet_root() / "var" / "fleet.db"
+    reason = " ".join(arguments.reason)
+    try:
+        with FleetState(path) as state:
+            state.halt(reason, operator(), LiveClock().now_ns())
+            latch = state.latched()
+    except JournalError as error:
+        latch = read_latch(path)
+        told = "it counts as halted all the same" if latch else "THE FLEET IS NOT HALTED"
+        print(f"fleet halt: {error}; {told}; `pm2 stop all` stops the bots", file=sys.stderr)
+        return 1
+    print(f"halted: {reason}")
+    if latch is not None and latch.reason != reason:
+        print(f"it was halted already: {latch.reason} (by {latch.by})")
+    print("trading is stopped until: fleet resume")
+    return 0
+
+
+def operator() -> str:
+    """Who is asking, for the history: the login name, or the user id if it has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
