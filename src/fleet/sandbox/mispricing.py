@@ -133,6 +133,7 @@ def make_plan(groups: list[GroupState], rng: random.Random, *, worthwhile: bool)
     qty = Qty(rng.randint(*DEPTH_SHARES_RANGE) * SCALE)
     low, high = (math.log(s) for s in LIFE_S_RANGE)
     life_ns = int(math.exp(rng.uniform(low, high)) * 1e9)
+    bundle: tuple[tuple[MarketState, int], ...]
     if kind == "ladder":
         at = rng.randrange(len(group.rungs) - 1)
         earlier, later = group.rungs[at], group.rungs[at + 1]
@@ -213,5 +214,7 @@ def _displaced_index(
         leg = Price(SCALE - index * book.tick if buy else index * book.tick)
         cost = spent + leg + displaced.spec.fees.per_share(leg)
         if payout - cost >= wanted * cost:
-            return index
+            # On a coarse grid the nearest tick may overshoot what was meant to stay worthless.
+            overshot = wanted < WORTHWHILE_RETURN <= (payout - cost) / cost
+            return None if overshot else index
     return None

@@ -95,7 +95,7 @@ class MarketSimulator:
         self._due: list[tuple[int, int, Callable[[int], list[Frame]]]] = []
         self._count = 0
         self._universe = UniverseBuilder(settings.seed, start_ns)
-        self._chance = random.Random(f"{settings.seed}:mispricing")
+        self._chance = self._stream("mispricing")
         for event in self._universe.build():
             self._list(event, start_ns)
         if settings.timed_markets:
@@ -128,23 +128,26 @@ class MarketSimulator:
         self._count += 1
         heapq.heappush(self._due, (due_ns, self._count, act))
 
+    def _stream(self, name: str) -> random.Random:
+        """A stream of chance of its own for ``name``: simulation, not secrets."""
+        return random.Random(f"{self.settings.seed}:{name}")  # noqa: S311
+
     def _delay_ns(self, delay_ms: float) -> int:
         return max(NS_PER_MS, int(delay_ms / self.settings.speed * NS_PER_MS))
 
     def _list(self, event: EventSpec, now_ns: int) -> GroupState:
         """List an event's markets and start their flows."""
-        seed = self.settings.seed
         latent = _latent(event)
         markets = []
         for spec, fair in zip(event.markets, latent.fairs(), strict=True):
-            rng = random.Random(f"{seed}:{spec.slug}")
+            rng = self._stream(spec.slug)
             flow = MarketFlow(tick=spec.tick, fair=fair, tight=event.tight, fit=FITTED, rng=rng)
             markets.append(MarketState(spec=spec, event=event, flow=flow, updated_ns=now_ns))
         group = GroupState(
             event=event, latent=latent, markets=tuple(markets), refreshed_ns=now_ns
         )
         self.listings.add(group)
-        rng = random.Random(f"{seed}:fair:{event.slug}")
+        rng = self._stream(f"fair:{event.slug}")
         self._at(now_ns + self._delay_ns(FAIR_REFRESH_MS_MEAN),
                  lambda now: self._refresh(group, rng, now))
         for market in markets:

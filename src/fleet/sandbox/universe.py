@@ -98,6 +98,19 @@ class _Leg:
     placeholder: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _GroupRow:
+    slug: str
+    title: str
+    category: str
+    kind: GroupKind
+    tick: Price
+    days: int
+    volatility: float
+    legs: tuple[_Leg, ...]
+    augmented: bool = False
+
+
 _OUTCOMES_YES_NO: Final = ("Yes", "No")
 
 # slug, question, category, fair, tick, days to the end, outcomes
@@ -147,40 +160,37 @@ _SINGLES: Final[tuple[tuple[str, str, str, float, Price, int, tuple[str, str]], 
      _OUTCOMES_YES_NO),
 )
 
-# slug, title, category, kind, tick, days to the end, volatility, augmented, legs
-_GROUPS: Final[
-    tuple[tuple[str, str, str, GroupKind, Price, int, float, bool, tuple[_Leg, ...]], ...]
-] = (
-    ("port-city-mayor", "Who will be elected mayor of Port City?", "politics", "set", CENT, 6,
-     0.004, False, (
+_GROUPS: Final = (
+    _GroupRow("port-city-mayor", "Who will be elected mayor of Port City?", "politics", "set", CENT, 6,
+     0.004, (
          _Leg("Ada Lindqvist", "Will Ada Lindqvist be elected mayor of Port City?", 0.34),
          _Leg("Bruno Castellan", "Will Bruno Castellan be elected mayor of Port City?", 0.24),
          _Leg("Chidi Okafor", "Will Chidi Okafor be elected mayor of Port City?", 0.17),
          _Leg("Dara Whitlock", "Will Dara Whitlock be elected mayor of Port City?", 0.12),
          _Leg("Emil Sorensen", "Will Emil Sorensen be elected mayor of Port City?", 0.08),
          _Leg("Another person", "Will another person be elected mayor of Port City?", 0.05))),
-    ("central-bank-decision", "Central bank decision this month?", "economics", "set", MILL, 8,
-     0.004, False, (
+    _GroupRow("central-bank-decision", "Central bank decision this month?", "economics", "set", MILL, 8,
+     0.004, (
          _Leg("50+ bps cut", "Will the bank cut by 50 or more basis points?", 0.06),
          _Leg("25 bps cut", "Will the bank cut by 25 basis points?", 0.38),
          _Leg("No change", "Will the bank leave its rate unchanged?", 0.43),
          _Leg("25 bps rise", "Will the bank raise by 25 basis points?", 0.09),
          _Leg("50+ bps rise", "Will the bank raise by 50 or more basis points?", 0.04))),
-    ("coast-league-champion", "Coast League champion", "sports", "set", CENT, 30, 0.004, True, (
+    _GroupRow("coast-league-champion", "Coast League champion", "sports", "set", CENT, 30, 0.004, (
         _Leg("Harbor Gulls", "Will the Harbor Gulls win the Coast League?", 0.31),
         _Leg("Foundry Nine", "Will Foundry Nine win the Coast League?", 0.22),
         _Leg("Delta Kings", "Will the Delta Kings win the Coast League?", 0.15),
         _Leg("Bay Lanterns", "Will the Bay Lanterns win the Coast League?", 0.10),
         _Leg("Team A", "Will Team A win the Coast League?", 0.05, placeholder=True),
         _Leg("Team B", "Will Team B win the Coast League?", 0.04, placeholder=True),
-        _Leg("Other", "Will another team win the Coast League?", 0.13))),
-    ("ceasefire-by", "Ceasefire in the delta region by...?", "geopolitics", "by_date", CENT, 0,
-     0.006, False, (
+        _Leg("Other", "Will another team win the Coast League?", 0.13)), augmented=True),
+    _GroupRow("ceasefire-by", "Ceasefire in the delta region by...?", "geopolitics", "by_date", CENT, 0,
+     0.006, (
          _Leg("", "Will there be a ceasefire in the delta region by {date}?", 0.30),
          _Leg("", "Will there be a ceasefire in the delta region by {date}?", 0.335),
          _Leg("", "Will there be a ceasefire in the delta region by {date}?", 0.37),
          _Leg("", "Will there be a ceasefire in the delta region by {date}?", 0.41))),
-    ("bitcoin-above", "Bitcoin above ___ on {date}?", "crypto", "above", CENT, 3, 0.008, False, (
+    _GroupRow("bitcoin-above", "Bitcoin above ___ on {date}?", "crypto", "above", CENT, 3, 0.008, (
         _Leg("110,000", "Will the price of Bitcoin be above $110,000 on {date}?", 0.6),
         _Leg("110,500", "Will the price of Bitcoin be above $110,500 on {date}?", 0.55),
         _Leg("111,000", "Will the price of Bitcoin be above $111,000 on {date}?", 0.5),
@@ -217,7 +227,7 @@ class UniverseBuilder:
     def build(self) -> tuple[EventSpec, ...]:
         """Every event listed at the start."""
         events = [self._single(*row) for row in _SINGLES]
-        events += [self._group(*row) for row in _GROUPS]
+        events += [self._group(row) for row in _GROUPS]
         return tuple(events)
 
     def updown(self, window_start_ns: int) -> EventSpec:
@@ -244,28 +254,27 @@ class UniverseBuilder:
             slug, question, category, "single", (market,), _SINGLE_VOLATILITY[category]
         )
 
-    def _group(
-        self, slug: str, title: str, category: str, kind: GroupKind, tick: Price, days: int,
-        volatility: float, augmented: bool, legs: tuple[_Leg, ...],
-    ) -> EventSpec:
-        neg_risk_id = "0x" + derived_hex(self._seed, f"neg-risk:{slug}")[:62] + "00"
+    def _group(self, row: _GroupRow) -> EventSpec:
+        """An outcome set or a ladder."""
+        is_set = row.kind == "set"
+        neg_risk_id = "0x" + derived_hex(self._seed, f"neg-risk:{row.slug}")[:62] + "00"
         markets = []
-        for index, leg in enumerate(legs):
-            ahead = (index + 1) * BY_DATE_STEP_DAYS if kind == "by_date" else days
-            end_ns = self._day_ns + ahead * NS_PER_DAY + NS_PER_DAY // 2
+        for index, leg in enumerate(row.legs):
+            days = (index + 1) * BY_DATE_STEP_DAYS if row.kind == "by_date" else row.days
+            end_ns = self._day_ns + days * NS_PER_DAY + NS_PER_DAY // 2
             date = date_text(end_ns)
             markets.append(self._market(
-                slug=f"{slug}-{index}", question=leg.question.format(date=date), category=category,
-                fair=leg.fair, tick=tick, end_ns=end_ns, outcomes=_OUTCOMES_YES_NO,
-                group_item_title=leg.title or date, group_item_threshold=str(index),
-                neg_risk=kind == "set", placeholder=leg.placeholder,
-                neg_risk_other=augmented and leg.title == "Other",
-                question_id=f"{neg_risk_id[:-2]}{index:02x}" if kind == "set" else "",
+                slug=f"{row.slug}-{index}", question=leg.question.format(date=date),
+                category=row.category, fair=leg.fair, tick=row.tick, end_ns=end_ns,
+                outcomes=_OUTCOMES_YES_NO, group_item_title=leg.title or date,
+                group_item_threshold=str(index), neg_risk=is_set, placeholder=leg.placeholder,
+                neg_risk_other=row.augmented and leg.title == "Other",
+                question_id=f"{neg_risk_id[:-2]}{index:02x}" if is_set else "",
             ))
-        last = date_text(markets[-1].end_ns)
         return self._event(
-            slug, title.format(date=last), category, kind, tuple(markets), volatility,
-            neg_risk_market_id=neg_risk_id if kind == "set" else "", augmented=augmented, tight=True,
+            row.slug, row.title.format(date=date_text(markets[-1].end_ns)), row.category, row.kind,
+            tuple(markets), row.volatility, neg_risk_market_id=neg_risk_id if is_set else "",
+            augmented=row.augmented, tight=True,
         )
 
     def _event(
