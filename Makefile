@@ -97,7 +97,7 @@ bench: setup ## measure, print one table, write bench/results.json
 	@$(PYTHON) bench/run.py
 
 bench-peers: setup ## install the peers that `make bench` compares with, in their own environment
-	@$(PYTHON) bench/peers.py
+	@bash bench/install_peers.sh
 
 soak: setup ## run seeds and kills until stopped
 	@$(PYTHON) -m tests.soak
