@@ -10,7 +10,7 @@ The engine has no clock, no chance and no IO of its own; the same events give th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from fleet.domain.commands import (
@@ -50,6 +50,10 @@ class Strategy(Protocol):
 
     def on_event(self, event: AnyEvent, view: View) -> Sequence[Intent | StartTimer]:
         """React to one event that is already folded into the view."""
+        ...
+
+    def figures(self) -> Mapping[str, int]:
+        """Counters since the start of the process, by name; ``opportunities`` is among them."""
         ...
 
 

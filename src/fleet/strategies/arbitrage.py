@@ -21,8 +21,8 @@ What this keeps in memory are caches and counters; what it must not forget is in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 from fleet.domain.commands import (
     BundleId,
@@ -128,6 +128,10 @@ class Arbitrage:
         if isinstance(event, _STEPS):
             return self._work(event, view)
         return ()
+
+    def figures(self) -> Mapping[str, int]:
+        """The counters by name."""
+        return asdict(self.counters)
 
     # --- looking ------------------------------------------------------------------------------
 
