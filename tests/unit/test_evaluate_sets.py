@@ -303,6 +303,34 @@ def test_ranges_with_a_gap_may_be_sold_but_not_bought(folder: Folder) -> None:
     assert [e.trade for e in evaluate(folder).episodes] == [Trade.BUY_ALL_NO]
 
 
+def test_a_leg_never_quoted_refuses_the_set_and_makes_phantoms_only(folder: Folder) -> None:
+    folder.add("t-a", [(*CALM[:2], None)] * 40)
+    evaluation = evaluate(folder)
+    assert evaluation.refusals == {"t-a": "LEGS_UNQUOTED"}
+    assert (evaluation.partial, evaluation.episodes) == (40, ())
+
+
+def test_a_refused_group_that_lacks_a_leg_is_not_even_a_phantom(folder: Folder) -> None:
+    folder.add("t-a", [(*CALM[:2], None)] * 40, names=("14", "15", "16"))
+    assert evaluate(folder).partial == 0
+
+
+def test_a_set_without_quotes_is_listed_but_not_seen(folder: Folder) -> None:
+    folder.add("t-a", calm(40)).add("t-b", [(None, None, None)])
+    evaluation = evaluate(folder)
+    assert evaluation.refusals == {"t-b": "NOT_QUOTED"}
+    assert "sets listed 2, seen 1, not quoted in this time 1" in render(evaluation)
+
+
+@pytest.mark.parametrize("price", [0.0, 1.0, -0.5, 1.5, None, float("nan")])
+def test_a_price_outside_zero_to_one_is_no_price(folder: Folder, price: float | None) -> None:
+    folder.add("t-a", [((price, price), *CALM[1:])])
+    (row,) = read_recording(folder.write()).polls.iter_rows(named=True)
+    assert (row["asks"], row["bids"], row["complete"]) == (2, 2, True)
+    assert (row["buyable"], row["sellable"]) == (False, True)
+    assert (row["buy_cost"], row["sell_proceeds"]) == (68_000_000, 64_000_000)
+
+
 def test_a_poll_that_lacks_a_leg_is_a_phantom(folder: Folder) -> None:
     folder.add("t-a", [*calm(), (CALM[0], CALM[1], None), CALM])
     evaluation = evaluate(folder)

@@ -151,8 +151,6 @@ def evaluate_sets(folder: Path, options: Options) -> Evaluation:
 
 def _standing(info: SetInfo, trade: Trade) -> Standing:
     """Whether names allow ``trade`` on the set."""
-    if info.quoted_legs < info.legs:
-        return Standing.REFUSED
     structure = info.structure
     return structure.exhaustive if trade is Trade.BUY_ALL_YES else structure.exclusive
 
