@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NewType
 
-from fleet.domain.units import SCALE, Cash, Price, Qty, ceil_to, floor_to, notional_up
+from fleet.domain.units import SCALE, Cash, Price, Qty, ceil_to, floor_to
 
 InstrumentId = NewType("InstrumentId", str)
 """The venue's token id; for Polymarket the decimal text of a uint256."""
@@ -116,10 +116,7 @@ class Instrument:
     def least_qty(self, price: Price) -> Qty:
         """The least quantity an order that takes at ``price`` may have, in whole lots."""
         by_cash = -(-self.min_notional * SCALE // price) if price > 0 else 0
-        qty = Qty(ceil_to(max(self.min_qty, by_cash), self.lot))
-        while notional_up(price, qty) < self.min_notional:
-            qty = Qty(qty + self.lot)
-        return qty
+        return Qty(ceil_to(max(self.min_qty, by_cash), self.lot))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,27 @@
+"""Shared by all tests: how hypothesis runs, and where the recorded data lies."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "fleet",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("soak", parent=settings.get_profile("fleet"), max_examples=5_000)
+settings.load_profile(os.environ.get("FLEET_HYPOTHESIS_PROFILE", "fleet"))
+
+
+@pytest.fixture(scope="session")
+def fleet_data() -> Path:
+    """The folder of recordings; skips without FLEET_DATA, fails if it names nothing."""
+    named = os.environ.get("FLEET_DATA")
+    if not named:
+        pytest.skip("FLEET_DATA is not set: no recorded data")
+    folder = Path(named)
+    assert folder.is_dir(), f"FLEET_DATA is {folder}, which is no folder"
+    return folder
