@@ -116,7 +116,7 @@ start() {
   # The bots report for themselves from here on; others may call PM2 meanwhile.
   flock -u 9
   if ! fleet status --wait "$HEALTHY_WITHIN_S" --expect "${wanted[@]}"; then
-    die "not healthy within $HEALTHY_WITHIN_S s: see above and $ROOT/logs"
+    die "the fleet is not healthy (looked for up to $HEALTHY_WITHIN_S s): see above and $ROOT/logs"
   fi
   say ""
   say "Logs:  $ROOT/logs  (arbhunter.log is the one to read)"

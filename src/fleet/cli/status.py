@@ -23,9 +23,11 @@ from fleet.ops.pm2rpc import App, Pm2Error
 POLL_S: Final = 0.2
 TAIL_LINES: Final = 6
 TAIL_BYTES: Final = 8192
+# Older daemons take an interpreter below a path like /home/ubuntu for Bun, and break Python.
+PM2_OLDEST: Final = [7, 0, 4]
 COLUMNS: Final = (
     "APP", "PROCESS", "HEALTH", "MODE", "FEED", "TRADING", "UP", "RESTARTS",
-    "OPPORTUNITIES", "TRADES", "P&L", "ERRORS", "CPU", "MEMORY",
+    "OPPS", "TRADES", "P&L", "ERRORS", "CPU", "MEMORY",
 )  # fmt: skip
 # Applications that are no bots: running is all that is asked of them.
 WITHOUT_STATUS: Final = {"LogRotate"}
@@ -197,15 +199,15 @@ def _duration(seconds: int) -> str:
 
 def _print_problems(seen: Fleet, root: Path, *, tail: bool) -> None:
     if seen.pm2_problem:
-        print(f"PM2: {seen.pm2_problem}", file=sys.stderr)
+        print(f"PM2: {seen.pm2_problem}")
     for row in seen.rows:
         for problem in row.problems:
-            print(f"{row.name}: {problem}", file=sys.stderr)
+            print(f"{row.name}: {problem}")
         if tail and row.problems:
             for stream in ("error", "out"):
                 path = root / "logs" / f"{row.name.lower()}-{stream}.log"
                 for line in _last_lines(path):
-                    print(f"  {path.name}: {line}", file=sys.stderr)
+                    print(f"  {path.name}: {line}")
 
 
 def _last_lines(path: Path) -> list[str]:
@@ -236,7 +238,9 @@ def _document(seen: Fleet) -> dict[str, object]:
 
 def _print_plan(names: Sequence[str], root: Path) -> int:
     try:
-        apps = pm2rpc.list_apps(pm2rpc.home(os.environ))
+        home = pm2rpc.home(os.environ)
+        apps = pm2rpc.list_apps(home)
+        _warn_if_old(pm2rpc.version(home))
     except pm2rpc.DaemonDown:
         apps = ()
     except Pm2Error as error:
@@ -245,3 +249,14 @@ def _print_plan(names: Sequence[str], root: Path) -> int:
     for task in launch.plan(names, apps, root):
         print(f"{task.step}\t{task.name}\t{task.detail}")
     return 0
+
+
+def _warn_if_old(version: str) -> None:
+    parts = [int(part) for part in version.split(".")[:3] if part.isdigit()]
+    if parts < PM2_OLDEST:
+        oldest = ".".join(map(str, PM2_OLDEST))
+        print(
+            f"Note: the running PM2 daemon is {version}; this fleet is tested with {oldest} and"
+            " newer. `npx pm2 update` replaces the daemon (it restarts all it keeps).",
+            file=sys.stderr,
+        )
