@@ -643,3 +643,8 @@ def test_a_leg_quoted_twice_in_a_poll_counts_once(folder: Folder) -> None:
     recording = read_recording(path)
     assert recording.polls["complete"].to_list() == [True] * 3
     assert recording.polls["buy_cost"].to_list() == [103_000_000] * 3
+
+
+def test_the_documentation_names_every_form_and_every_word() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    assert [c.name for c in (*Form, *Word) if f"`{c.name}`" not in text] == []
