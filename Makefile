@@ -9,7 +9,7 @@ PYTHON := .venv/bin/python
 STAMPS := .venv/.stamps
 # An editable install names its directory: a moved or copied checkout must install itself again.
 PROJECT := $(STAMPS)/project$(subst /,-,$(CURDIR))
-PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet
+PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet --quiet
 SCRIPTS := $(wildcard run_*.py)
 
 # Recorded data, where it lies beside the checkout; tests that need it are skipped without it.
