@@ -10,7 +10,7 @@ import pytest
 
 from fleet.domain.units import Cash
 from fleet.journal.database import JournalDamaged, JournalError, JournalForeign
-from fleet.journal.fleet import FleetState, LeaseHeld, LeaseLost, read_latch
+from fleet.journal.fleet import FleetState, LatchChanged, LeaseHeld, LeaseLost, read_latch
 from fleet.journal.store import JournalStore
 
 SRC = str(Path(__file__).parents[2] / "src")
@@ -43,6 +43,17 @@ def test_a_latch_holds_until_an_explicit_resume(path: Path) -> None:
         ]
         other.halt("third", "operator", 9)
         assert read_latch(path) == other.latched()
+
+
+def test_only_what_was_seen_is_cleared(path: Path) -> None:
+    with FleetState(path) as state:
+        state.halt("first", "operator", 1)
+        seen = state.latched()
+        state.halt("second, worse", "watchdog", 2)
+        with pytest.raises(LatchChanged, match="halted again"):
+            state.resume("operator", 3, seen=seen)
+        assert state.latched() is not None
+        assert state.resume("operator", 4, seen=state.latched())
 
 
 def test_an_open_reader_sees_a_halt_set_elsewhere(path: Path) -> None:

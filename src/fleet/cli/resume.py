@@ -46,11 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _clear(latch: Latch) -> int:
     try:
         with FleetState(fleet_root() / "var" / "fleet.db") as state:
-            # What was shown is what gets cleared: a halt set meanwhile by somebody else stays.
-            if state.latched() != latch:
-                print("fleet resume: the halt changed meanwhile; run it again", file=sys.stderr)
-                return 1
-            state.resume(operator(), LiveClock().now_ns(), f"cleared: {latch.reason}")
+            reason = f"cleared: {latch.reason}"
+            state.resume(operator(), LiveClock().now_ns(), reason, seen=latch)
     except JournalError as error:
         print(f"fleet resume: {error}", file=sys.stderr)
         return 1

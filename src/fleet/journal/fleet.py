@@ -85,18 +85,23 @@ class LeaseLost(LeaseError):  # noqa: N818 - named for what was found
     """The lease was superseded or released: stop signing at once."""
 
 
+class LatchChanged(JournalError):  # noqa: N818 - named for what was found
+    """Somebody halted again since the latch was looked at: look again before resuming."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latch:
     """The halt in force: the first since the last resume, which is the cause of standing still.
 
     ``ts`` is nanoseconds, 0 if unknown. ``readable`` is False if the state could not be read and
-    therefore counts as latched.
+    therefore counts as latched. ``newest`` numbers the latest halt that stands beside the first.
     """
 
     reason: str
     by: str
     ts: int
     readable: bool = True
+    newest: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,11 +170,17 @@ class FleetState:
         """Set the latch. Setting it again adds a line and changes nothing else."""
         self._append("HALT", reason, by, ts)
 
-    def resume(self, by: str, ts: int, reason: str = "") -> bool:
-        """Clear the latch; False if it was not set (nothing is written then)."""
+    def resume(self, by: str, ts: int, reason: str = "", *, seen: Latch | None = None) -> bool:
+        """Clear the latch; False if it was not set (nothing is written then).
+
+        With ``seen``, what was shown is what is cleared: raises ``LatchChanged`` if it is not that.
+        """
         with self._transaction("resume"):
-            if self._latch() is None:
+            latch = self._latch()
+            if latch is None:
                 return False
+            if seen is not None and latch != seen:
+                raise LatchChanged("the fleet was halted again meanwhile; look again, then resume")
             self._insert_latch("RESUME", reason, by, ts)
         return True
 
@@ -292,10 +303,11 @@ class FleetState:
 
     def _latch(self) -> Latch | None:
         row = self._db.execute(
-            "SELECT reason, by, ts FROM latch WHERE action = 'HALT' AND id >"
-            " (SELECT coalesce(max(id), 0) FROM latch WHERE action = 'RESUME') ORDER BY id LIMIT 1"
+            "SELECT reason, by, ts, (SELECT max(id) FROM latch) FROM latch WHERE action = 'HALT'"
+            " AND id > (SELECT coalesce(max(id), 0) FROM latch WHERE action = 'RESUME')"
+            " ORDER BY id LIMIT 1"
         ).fetchone()
-        return Latch(reason=row[0], by=row[1], ts=row[2]) if row else None
+        return Latch(reason=row[0], by=row[1], ts=row[2], newest=row[3]) if row else None
 
     def _lease_row(self, wallet: str) -> Lease | None:
         row = self._db.execute(

@@ -113,6 +113,9 @@ def copy_database(source: Path, target: Path) -> int:
 
     Raises ``JournalError`` if it cannot be read or the copy is not sound.
     """
+    if source.stat().st_size == 0:
+        # SQLite takes it for a new database; ours are made whole, so it was cut off.
+        raise JournalDamaged(f"{source} is empty: it was cut off; {database.RESTORE_CURE}")
     with closing(database.connect(source, read_only=True)) as db:
         try:
             with closing(sqlite3.connect(target)) as copy:

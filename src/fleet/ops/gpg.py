@@ -74,7 +74,7 @@ def check_passphrase_file(path: Path) -> None:
     """Refuse a passphrase file that others could read. Raises ``PassphraseFileError``."""
     try:
         found = path.stat()
-        first = path.open("rb").readline(4096).strip() if stat.S_ISREG(found.st_mode) else b""
+        first = _first_line(path) if stat.S_ISREG(found.st_mode) else b""
     except OSError as error:
         raise PassphraseFileError(
             f"cannot read the passphrase file {path}: {error.strerror}; make it with:"
@@ -93,6 +93,11 @@ def check_passphrase_file(path: Path) -> None:
         raise PassphraseFileError(
             f"the first line of the passphrase file {path} is empty; put the passphrase there"
         )
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.readline(4096).strip()
 
 
 class Gpg:
