@@ -340,6 +340,9 @@ class Scripted:
         said, self.next = self.next, []
         return said
 
+    def figures(self) -> dict[str, int]:
+        return {"opportunities": 0}
+
 
 class Rig:
     """An engine with a journal in memory that stores through the real codec."""
@@ -347,7 +350,7 @@ class Rig:
     def __init__(
         self,
         world: Universe,
-        strategy: Strategy | Callable[[View], Strategy] | None = None,
+        strategy: Callable[[View], Strategy] | None = None,
         limits: RiskLimits | None = None,
         journal: Journal | None = None,
         state: State | None = None,
@@ -355,10 +358,10 @@ class Rig:
         self.script = Scripted()
         self.state = state or State(world)
         self.journal = MemoryJournal(codec=Codec())
-        made = strategy(View(self.state)) if callable(strategy) else strategy
+        made: Strategy = strategy(View(self.state)) if strategy is not None else self.script
         self.engine = Engine(
             state=self.state,
-            strategy=made or self.script,
+            strategy=made,
             risk=Risk(limits or RiskLimits()),
             journal=journal or self.journal,
         )

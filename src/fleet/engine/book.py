@@ -112,6 +112,11 @@ class Book:
             new_asks[index] = qty
             if qty and index < best_ask:
                 best_ask = index
+        # A snapshot that names a price twice may have emptied the level a pointer stands on.
+        while best_bid and not new_bids[best_bid]:
+            best_bid -= 1
+        while best_ask < size and not new_asks[best_ask]:
+            best_ask += 1
         self.bids, self.asks = new_bids, new_asks
         self.best_bid, self.best_ask = best_bid, best_ask
         self.ts_event = ts_event
