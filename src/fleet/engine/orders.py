@@ -116,6 +116,9 @@ TRANSITIONS: Final[Mapping[OrderStatus, Mapping[Fact, OrderStatus]]] = {
 }
 """Status -> fact -> next status. A missing cell is a contradiction."""
 
+_PROOF: Final = frozenset({_F.ACCEPT, _F.FILL, _F.LAST_FILL, _F.CANCEL, _F.REJECT, _F.EXPIRE})
+"""What settles the question of a lost order. Our own acts and a refused cancel prove nothing."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Order:
@@ -223,7 +226,10 @@ class Orders:
             self.anomaly = f"{fact.value} for order {client_order_id} that is {order.status.value}"
             return order
         order.status = following
-        order.unresolved = fact is Fact.LOSE and order.open
+        if fact is Fact.LOSE:
+            order.unresolved = order.open
+        elif fact in _PROOF:
+            order.unresolved = False
         order.venue_order_id = venue_order_id or order.venue_order_id
         order.reason = reason or order.reason
         if not order.open:
