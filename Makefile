@@ -27,6 +27,7 @@ help: ## this list
 # --- set-up: each step leaves a stamp and runs again only when its inputs change -----------------
 
 setup: $(STAMPS)/python $(PROJECT) node_modules/.stamp .env $(STAMPS)/logs ## everything but the start
+	@:
 
 # An empty stamp per step; the folder dies with the environment it describes.
 $(STAMPS)/venv: scripts/preflight.sh

@@ -108,6 +108,8 @@ start() {
   if [ "${#fresh[@]}" -eq 0 ]; then
     say "Nothing to start."
   else
+    # logs/ and var/ may have been cleaned away since set-up.
+    "$ROOT/setup_logs.sh" 9>&- >/dev/null || die "logs/ is not usable: see above"
     local only
     only="$(IFS=,; printf '%s' "${fresh[*]}")"
     pm2_quietly start "$ECOSYSTEM" --only "$only"
