@@ -340,7 +340,8 @@ from fleet.journal.database import JournalFull, JournalUnavailable
 if {limit}:
     import resource, signal
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, hard))
 path = Path({path!r})
 store = opened(path)
 batch = 40
@@ -363,7 +364,7 @@ if not {limit}:
     count += 1
 store.close()
 if {limit}:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 again = opened(path)
 assert again.check() == count, (again.last_seq, count)
 print("whole")
