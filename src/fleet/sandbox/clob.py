@@ -71,7 +71,13 @@ def simplified_market(market: MarketState) -> dict[str, Any]:
     return {
         key: full[key]
         for key in (
-            "condition_id", "rewards", "tokens", "active", "closed", "archived", "accepting_orders",
+            "condition_id",
+            "rewards",
+            "tokens",
+            "active",
+            "closed",
+            "archived",
+            "accepting_orders",
         )
     }
 
@@ -136,5 +142,3 @@ def price_history(
             continue
         points.append({"t": at_s, "p": (mid if outcome == 0 else SCALE - mid) / SCALE})
     return {"history": points}
-
-

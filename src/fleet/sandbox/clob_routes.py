@@ -29,15 +29,30 @@ from fleet.sandbox.universe import FEE_RATES
 
 NO_BOOK: Final = "No orderbook exists for the requested token id"
 INTERVALS_S: Final = {
-    "1m": 30 * 86_400, "1w": 7 * 86_400, "1d": 86_400, "6h": 21_600, "1h": 3_600,
+    "1m": 30 * 86_400,
+    "1w": 7 * 86_400,
+    "1d": 86_400,
+    "6h": 21_600,
+    "1h": 3_600,
 }
 NOT_BUILT: Final = (
     "the sandbox serves market data only: orders, accounts and keys come with the live path"
 )
 ACCOUNT_PATHS: Final = (
-    "/order", "/orders", "/cancel-all", "/cancel-market-orders", "/auth/{rest:.*}",
-    "/data/{rest:.*}", "/balance-allowance", "/balance-allowance/update", "/v1/heartbeats",
-    "/heartbeats", "/notifications", "/order-scoring", "/orders-scoring", "/rewards/{rest:.*}",
+    "/order",
+    "/orders",
+    "/cancel-all",
+    "/cancel-market-orders",
+    "/auth/{rest:.*}",
+    "/data/{rest:.*}",
+    "/balance-allowance",
+    "/balance-allowance/update",
+    "/v1/heartbeats",
+    "/heartbeats",
+    "/notifications",
+    "/order-scoring",
+    "/orders-scoring",
+    "/rewards/{rest:.*}",
 )
 View = Callable[[MarketState], dict[str, Any]]
 
@@ -56,7 +71,10 @@ class ClobRoutes:
     def add_to(self, router: web.UrlDispatcher, prefix: str) -> None:
         """Register every route under ``prefix``."""
         gets = {
-            "/": self._ok, "/ok": self._ok, "/time": self._time, "/version": self._version,
+            "/": self._ok,
+            "/ok": self._ok,
+            "/time": self._time,
+            "/version": self._version,
             "/markets": self._page(clob.market_object),
             "/sampling-markets": self._page(clob.market_object),
             "/simplified-markets": self._page(clob.simplified_market),
@@ -64,14 +82,22 @@ class ClobRoutes:
             "/markets/{condition_id}": self._one(clob.market_object),
             "/clob-markets/{condition_id}": self._one(clob.compact_market),
             "/markets-by-token/{token_id}": self._by_token,
-            "/book": self._book, "/price": self._price, "/midpoint": self._midpoint,
-            "/spread": self._spread, "/last-trade-price": self._last_trade,
-            "/tick-size": self._tick_size, "/neg-risk": self._neg_risk,
-            "/fee-rate": self._fee_rate, "/prices-history": self._history,
+            "/book": self._book,
+            "/price": self._price,
+            "/midpoint": self._midpoint,
+            "/spread": self._spread,
+            "/last-trade-price": self._last_trade,
+            "/tick-size": self._tick_size,
+            "/neg-risk": self._neg_risk,
+            "/fee-rate": self._fee_rate,
+            "/prices-history": self._history,
         }
         posts = {
-            "/books": self._books, "/prices": self._prices, "/midpoints": self._midpoints,
-            "/spreads": self._spreads, "/last-trades-prices": self._last_trades,
+            "/books": self._books,
+            "/prices": self._prices,
+            "/midpoints": self._midpoints,
+            "/spreads": self._spreads,
+            "/last-trades-prices": self._last_trades,
         }
         for path, handler in gets.items():
             router.add_get(prefix + path, handler)
@@ -114,12 +140,14 @@ class ClobRoutes:
             page = [] if offset is None else markets[offset : offset + self._page_size]
             after = (offset or 0) + len(page)
             more = offset is not None and after < len(markets)
-            return json_answer({
-                "limit": self._page_size,
-                "count": len(page),
-                "next_cursor": cursor_of(after) if more else CURSOR_END,
-                "data": [view(m) for m in page],
-            })
+            return json_answer(
+                {
+                    "limit": self._page_size,
+                    "count": len(page),
+                    "next_cursor": cursor_of(after) if more else CURSOR_END,
+                    "data": [view(m) for m in page],
+                }
+            )
 
         return handler
 
@@ -137,11 +165,13 @@ class ClobRoutes:
         if found is None:
             raise ApiError(404, "market not found")
         spec = found[0].spec
-        return json_answer({
-            "condition_id": spec.condition_id,
-            "primary_token_id": spec.tokens[0],
-            "secondary_token_id": spec.tokens[1],
-        })
+        return json_answer(
+            {
+                "condition_id": spec.condition_id,
+                "primary_token_id": spec.tokens[0],
+                "secondary_token_id": spec.tokens[1],
+            }
+        )
 
     async def _book(self, request: web.Request) -> web.Response:
         return json_answer(book_object(*self._token(request)))
@@ -180,10 +210,12 @@ class ClobRoutes:
         return json_answer(clob.last_trade(*self._token(request)))
 
     async def _last_trades(self, request: web.Request) -> web.Response:
-        return json_answer([
-            {"token_id": token, **clob.last_trade(market, outcome)}
-            for token, _, market, outcome in await self._batch(request)
-        ])
+        return json_answer(
+            [
+                {"token_id": token, **clob.last_trade(market, outcome)}
+                for token, _, market, outcome in await self._batch(request)
+            ]
+        )
 
     async def _tick_size(self, request: web.Request) -> web.Response:
         market, _ = self._token(request)
@@ -210,14 +242,18 @@ class ClobRoutes:
             start_s, end_s = 0, now_s
         elif interval is not None:
             if interval not in INTERVALS_S:
-                raise ApiError(400, f"invalid interval: use one of max, all, {', '.join(INTERVALS_S)}")
+                raise ApiError(
+                    400, f"invalid interval: use one of max, all, {', '.join(INTERVALS_S)}"
+                )
             start_s, end_s = now_s - INTERVALS_S[interval], now_s
         else:
             start_s, end_s = _whole(query.get("startTs")), _whole(query.get("endTs", str(now_s)))
         fidelity = _whole(query.get("fidelity", "1"))
-        return json_answer(clob.price_history(
-            *found, start_s=start_s, end_s=end_s, fidelity_min=max(1, fidelity), now_ns=now_ns
-        ))
+        return json_answer(
+            clob.price_history(
+                *found, start_s=start_s, end_s=end_s, fidelity_min=max(1, fidelity), now_ns=now_ns
+            )
+        )
 
 
 async def not_built(_: web.Request) -> web.Response:

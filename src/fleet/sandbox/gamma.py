@@ -21,8 +21,13 @@ LISTED_BEFORE_S: Final = 7 * 86_400
 """Markets are shown as listed a week before the sandbox started."""
 
 TAGS: Final = [
-    {"id": str(101 + index), "label": category.capitalize(), "slug": category, "forceShow": False,
-     "requiresTranslation": False}
+    {
+        "id": str(101 + index),
+        "label": category.capitalize(),
+        "slug": category,
+        "forceShow": False,
+        "requiresTranslation": False,
+    }
     for index, category in enumerate(FEE_RATES)
 ]
 

@@ -25,8 +25,21 @@ OLD_OFFSET_MAX: Final = 2_100
 """The offset listings answer 422 past about here (reference 6.1)."""
 CONDITION_IDS_MAX: Final = 100
 SHARED: Final = {
-    "limit", "offset", "after_cursor", "closed", "active", "archived", "order", "ascending", "id",
-    "slug", "version", "include_tag", "tag_id", "tag_slug", "related_tags",
+    "limit",
+    "offset",
+    "after_cursor",
+    "closed",
+    "active",
+    "archived",
+    "order",
+    "ascending",
+    "id",
+    "slug",
+    "version",
+    "include_tag",
+    "tag_id",
+    "tag_slug",
+    "related_tags",
 }
 MARKET_FILTERS: Final = SHARED | {"condition_ids", "clob_token_ids", "question_ids"}
 # ``negRisk`` is accepted and ignored on events, as at the venue: filter locally.
@@ -66,7 +79,8 @@ class GammaRoutes:
         questions = listed(request, "question_ids")
         closed = flag(query, "closed") or False
         found = [
-            m for m in self._listings.markets
+            m
+            for m in self._listings.markets
             if m.closed is closed
             and (not conditions or m.spec.condition_id in conditions)
             and (not tokens or any(t in tokens for t in m.spec.tokens))
@@ -91,7 +105,8 @@ class GammaRoutes:
         closed = flag(query, "closed") or False
         words = query.get("title_search", "").lower()
         found = [
-            g for g in self._listings.groups.values()
+            g
+            for g in self._listings.groups.values()
             if all(m.closed for m in g.markets) is closed
             and (not ids or g.event.id in ids)
             and (not slugs or g.event.slug in slugs)
@@ -151,7 +166,9 @@ def _keyset(key: str, rows_of: Callable[[web.Request], list[Row]]) -> Callable[[
             rows = rows[places[0] + 1 :]
         answer: Row = {key: rows[:limit]}
         if len(rows) > limit:
-            answer["next_cursor"] = base64.urlsafe_b64encode(rows[limit - 1]["id"].encode()).decode()
+            answer["next_cursor"] = base64.urlsafe_b64encode(
+                rows[limit - 1]["id"].encode()
+            ).decode()
         return json_answer(answer)
 
     return handler

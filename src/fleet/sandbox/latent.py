@@ -110,7 +110,7 @@ class ExclusiveFairs:
 
 
 class ByDateFairs:
-    """"It happens by date k": one hazard for all dates, so later is never less likely."""
+    """Whether it happens by date k: one hazard for all dates, so later is never less likely."""
 
     def __init__(self, starts: Sequence[float], volatility: float) -> None:
         """Begin at ``starts``, rising from rung to rung."""
@@ -126,10 +126,10 @@ class ByDateFairs:
 
 
 class AboveFairs:
-    """"It ends above strike k": strikes from high to low, so lower is never less likely."""
+    """Whether it ends above strike k: one walk for all, so a lower strike is never less likely."""
 
     def __init__(self, starts: Sequence[float], volatility: float) -> None:
-        """Begin at ``starts``, rising from rung to rung (highest strike first)."""
+        """Begin at ``starts``, in any order of strikes."""
         self._offsets = [logit(p) for p in starts]
         self._walk = _Walk(0.0, volatility)
 

@@ -97,6 +97,9 @@ class MarketFlow:
         for _ in range(wanted):
             change = self._change(buy=rng.random() < 0.5)
             if change is not None:
+                # A level changed twice is told once, at its later place: in order, the message
+                # never crosses a book it is applied to.
+                changes.pop((change.buy, change.index), None)
                 changes[change.buy, change.index] = change
         return FlowEvent(changes=tuple(changes.values()))
 
@@ -128,9 +131,7 @@ class MarketFlow:
             changes.append(book.set_level(buy=not buy, index=best, qty=Qty(0)))
         behind = index + 1 if buy else index - 1
         if 0 < behind < book.top and not book.qty(buy=not buy, index=behind):
-            changes.append(
-                book.set_level(buy=not buy, index=behind, qty=self._size())
-            )
+            changes.append(book.set_level(buy=not buy, index=behind, qty=self._size()))
         changes.append(book.set_level(buy=buy, index=index, qty=qty))
         return tuple(changes)
 
@@ -186,8 +187,11 @@ class MarketFlow:
         away = max(self._ticks(self._fit.change_distance.draw(rng)), 1 if self.frozen else 0)
         index = best - away if buy else best + away
         if not 0 < index < book.top:
-            index = 1 + int(rng.random() * best) if buy else best + int(
-                rng.random() * (book.top - best))
+            index = (
+                1 + int(rng.random() * best)
+                if buy
+                else best + int(rng.random() * (book.top - best))
+            )
             index = min(max(index, 1), book.top - 1)
         if self.frozen and index == best:
             return None

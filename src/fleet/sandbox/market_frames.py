@@ -1,6 +1,6 @@
 """The market channel's messages, exactly as the venue writes them (reference 5.1).
 
-Pure functions from listed state to JSON bytes. All numbers are decimal texts without trailing
+Pure functions from listed state to JSON bytes; ``event_type`` comes last, as it does on the wire. All numbers are decimal texts without trailing
 zeros, times are millisecond texts, ``bids`` rise and ``asks`` fall (the best price last).
 """
 
@@ -51,8 +51,16 @@ def book_hash(book: dict[str, Any]) -> str:
     ordered = {
         key: "" if key == "hash" else book[key]
         for key in (
-            "market", "asset_id", "timestamp", "hash", "bids", "asks", "min_order_size",
-            "tick_size", "neg_risk", "last_trade_price",
+            "market",
+            "asset_id",
+            "timestamp",
+            "hash",
+            "bids",
+            "asks",
+            "min_order_size",
+            "tick_size",
+            "neg_risk",
+            "last_trade_price",
         )
     }
     return hashlib.sha1(encode(ordered), usedforsecurity=False).hexdigest()
@@ -79,14 +87,16 @@ def book_object(market: MarketState, outcome: int) -> dict[str, Any]:
 
 def book_message(market: MarketState, outcome: int) -> dict[str, Any]:
     """A ``book`` message."""
-    return {"event_type": "book", **book_object(market, outcome)}
+    return {**book_object(market, outcome), "event_type": "book"}
 
 
 def book_frames(market: MarketState, at_ns: int) -> list[Frame]:
     """Snapshots of both tokens."""
     return [
         Frame(
-            event_type="book", at_ns=at_ns, assets=(market.spec.tokens[outcome],),
+            event_type="book",
+            at_ns=at_ns,
+            assets=(market.spec.tokens[outcome],),
             payload=encode(book_message(market, outcome)),
         )
         for outcome in (0, 1)
@@ -106,20 +116,22 @@ def price_change_frame(market: MarketState, changes: Sequence[LevelChange], at_n
             digest = hashlib.sha1(
                 f"{token}:{price_text}:{size}:{at_ns}".encode(), usedforsecurity=False
             )
-            entries.append({
-                "asset_id": token,
-                "price": price_text,
-                "size": size,
-                "side": "BUY" if buy else "SELL",
-                "hash": digest.hexdigest(),
-                "best_bid": best[outcome][0],
-                "best_ask": best[outcome][1],
-            })
+            entries.append(
+                {
+                    "asset_id": token,
+                    "price": price_text,
+                    "size": size,
+                    "side": "BUY" if buy else "SELL",
+                    "hash": digest.hexdigest(),
+                    "best_bid": best[outcome][0],
+                    "best_ask": best[outcome][1],
+                }
+            )
     message = {
-        "event_type": "price_change",
         "market": market.spec.condition_id,
         "price_changes": entries,
         "timestamp": ms_text(at_ns),
+        "event_type": "price_change",
     }
     return Frame(
         event_type="price_change", at_ns=at_ns, assets=market.spec.tokens, payload=encode(message)
@@ -133,7 +145,6 @@ def last_trade_frame(
     token = market.spec.tokens[outcome]
     digest = hashlib.sha256(f"{token}:{price}:{qty}:{at_ns}".encode()).hexdigest()
     message = {
-        "event_type": "last_trade_price",
         "market": market.spec.condition_id,
         "asset_id": token,
         "price": format_units(price),
@@ -142,6 +153,7 @@ def last_trade_frame(
         "fee_rate_bps": str(FEE_RATES[market.spec.category] * 100),
         "transaction_hash": f"0x{digest}",
         "timestamp": ms_text(at_ns),
+        "event_type": "last_trade_price",
     }
     return Frame(
         event_type="last_trade_price", at_ns=at_ns, assets=(token,), payload=encode(message)
@@ -152,15 +164,19 @@ def tick_size_frames(market: MarketState, old: Price, at_ns: int) -> list[Frame]
     """The change of the price grid, one message a token."""
     return [
         Frame(
-            event_type="tick_size_change", at_ns=at_ns, assets=(token,),
-            payload=encode({
-                "event_type": "tick_size_change",
-                "market": market.spec.condition_id,
-                "asset_id": token,
-                "old_tick_size": format_units(old),
-                "new_tick_size": format_units(market.tick),
-                "timestamp": ms_text(at_ns),
-            }),
+            event_type="tick_size_change",
+            at_ns=at_ns,
+            assets=(token,),
+            payload=encode(
+                {
+                    "market": market.spec.condition_id,
+                    "asset_id": token,
+                    "old_tick_size": format_units(old),
+                    "new_tick_size": format_units(market.tick),
+                    "timestamp": ms_text(at_ns),
+                    "event_type": "tick_size_change",
+                }
+            ),
         )
         for token in market.spec.tokens
     ]
@@ -173,18 +189,25 @@ def best_frames(market: MarketState, at_ns: int) -> list[Frame]:
         bid, ask = market.best(outcome, buy=True), market.best(outcome, buy=False)
         if bid is None or ask is None:
             continue
-        frames.append(Frame(
-            event_type="best_bid_ask", at_ns=at_ns, assets=(token,), custom=True,
-            payload=encode({
-                "event_type": "best_bid_ask",
-                "market": market.spec.condition_id,
-                "asset_id": token,
-                "best_bid": format_units(bid),
-                "best_ask": format_units(ask),
-                "spread": format_units(ask - bid),
-                "timestamp": ms_text(at_ns),
-            }),
-        ))
+        frames.append(
+            Frame(
+                event_type="best_bid_ask",
+                at_ns=at_ns,
+                assets=(token,),
+                custom=True,
+                payload=encode(
+                    {
+                        "market": market.spec.condition_id,
+                        "asset_id": token,
+                        "best_bid": format_units(bid),
+                        "best_ask": format_units(ask),
+                        "spread": format_units(ask - bid),
+                        "timestamp": ms_text(at_ns),
+                        "event_type": "best_bid_ask",
+                    }
+                ),
+            )
+        )
     return frames
 
 
@@ -222,8 +245,12 @@ def new_market_frame(market: MarketState, at_ns: int) -> Frame:
         },
     }
     return Frame(
-        event_type="new_market", at_ns=at_ns, assets=spec.tokens, payload=encode(message),
-        custom=True, everyone=True,
+        event_type="new_market",
+        at_ns=at_ns,
+        assets=spec.tokens,
+        payload=encode(message),
+        custom=True,
+        everyone=True,
     )
 
 
@@ -231,7 +258,6 @@ def market_resolved_frame(market: MarketState, winner: int, at_ns: int) -> Frame
     """A market was resolved (custom)."""
     spec = market.spec
     message = {
-        "event_type": "market_resolved",
         "id": spec.id,
         "market": spec.condition_id,
         "assets_ids": list(spec.tokens),
@@ -240,9 +266,13 @@ def market_resolved_frame(market: MarketState, winner: int, at_ns: int) -> Frame
         "event_message": _event_message(market),
         "tags": [spec.category],
         "timestamp": ms_text(at_ns),
+        "event_type": "market_resolved",
     }
     return Frame(
-        event_type="market_resolved", at_ns=at_ns, assets=spec.tokens, payload=encode(message),
+        event_type="market_resolved",
+        at_ns=at_ns,
+        assets=spec.tokens,
+        payload=encode(message),
         custom=True,
     )
 

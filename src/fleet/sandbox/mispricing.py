@@ -150,7 +150,13 @@ def make_plan(groups: list[GroupState], rng: random.Random, *, worthwhile: bool)
     if index is None:
         return None
     return Plan(
-        kind=kind, group=group, bundle=bundle, displaced=displaced, buy=buy, index=index, qty=qty,
+        kind=kind,
+        group=group,
+        bundle=bundle,
+        displaced=displaced,
+        buy=buy,
+        index=index,
+        qty=qty,
         life_ns=life_ns,
     )
 
@@ -184,13 +190,22 @@ def record(plan: Plan, *, number: int, start_ns: int) -> Mispricing | None:
             )
         )
     return Mispricing(
-        number=number, kind=plan.kind, event_slug=plan.group.event.slug, start_ns=start_ns,
-        end_ns=start_ns + plan.life_ns, payout=payout_of(plan.kind, len(legs)), legs=tuple(legs),
+        number=number,
+        kind=plan.kind,
+        event_slug=plan.group.event.slug,
+        start_ns=start_ns,
+        end_ns=start_ns + plan.life_ns,
+        payout=payout_of(plan.kind, len(legs)),
+        legs=tuple(legs),
     )
 
 
 def _displaced_index(
-    kind: Kind, bundle: tuple[tuple[MarketState, int], ...], displaced: MarketState, *, buy: bool,
+    kind: Kind,
+    bundle: tuple[tuple[MarketState, int], ...],
+    displaced: MarketState,
+    *,
+    buy: bool,
     wanted: float,
 ) -> int | None:
     """The nearest tick at which the bundle's net return reaches ``wanted``."""

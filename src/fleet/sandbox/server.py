@@ -53,7 +53,10 @@ class SandboxServer:
     """``await start()`` gives the port; ``await stop()`` ends everything it began."""
 
     def __init__(
-        self, settings: SandboxSettings, clock: Clock, *,
+        self,
+        settings: SandboxSettings,
+        clock: Clock,
+        *,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Make the markets at the clock's time; ``note`` is told what an operator should know."""
@@ -61,8 +64,10 @@ class SandboxServer:
         self.simulator = MarketSimulator(settings.simulator, clock.now_ns())
         self.started_ns = clock.now_ns()
         self.channel = MarketChannel(
-            self.simulator.listings, queue_max=settings.client_queue_max,
-            clients_max=settings.clients_max, note=note,
+            self.simulator.listings,
+            queue_max=settings.client_queue_max,
+            clients_max=settings.clients_max,
+            note=note,
         )
         self._clock = clock
         self._runner: web.AppRunner | None = None
@@ -121,22 +126,24 @@ class SandboxServer:
 
     async def _about(self, _: web.Request) -> web.Response:
         simulator, channel = self.simulator, self.channel
-        return json_answer({
-            "service": SERVICE,
-            "notice": "simulated markets; nothing here is real",
-            "pid": os.getpid(),
-            "seed": simulator.settings.seed,
-            "speed": simulator.settings.speed,
-            "mispricing_every_s": simulator.settings.mispricing_every_s,
-            "started_ns": self.started_ns,
-            "markets": len(simulator.listings.by_condition),
-            "mispricings": simulator.mispricings,
-            "worthwhile": simulator.worthwhile,
-            "prints": simulator.prints,
-            "clients": channel.clients,
-            "clients_cut_off": channel.clients_cut_off,
-            "frames_sent": channel.frames_sent,
-        })
+        return json_answer(
+            {
+                "service": SERVICE,
+                "notice": "simulated markets; nothing here is real",
+                "pid": os.getpid(),
+                "seed": simulator.settings.seed,
+                "speed": simulator.settings.speed,
+                "mispricing_every_s": simulator.settings.mispricing_every_s,
+                "started_ns": self.started_ns,
+                "markets": len(simulator.listings.by_condition),
+                "mispricings": simulator.mispricings,
+                "worthwhile": simulator.worthwhile,
+                "prints": simulator.prints,
+                "clients": channel.clients,
+                "clients_cut_off": channel.clients_cut_off,
+                "frames_sent": channel.frames_sent,
+            }
+        )
 
     async def _truth(self, request: web.Request) -> web.Response:
         """The recorded mispricings that began at or after ``since_ns``, oldest first."""

@@ -39,7 +39,8 @@ from fleet.sandbox.market_frames import (
     tick_size_frames,
 )
 from fleet.sandbox.mispricing import Mispricing, Plan, least_shares, make_plan, record
-from fleet.sandbox.universe import MILL, UPDOWN_SECONDS, EventSpec, UniverseBuilder
+from fleet.sandbox.questions import MILL
+from fleet.sandbox.universe import UPDOWN_SECONDS, EventSpec, UniverseBuilder
 
 FAIR_REFRESH_MS_MEAN: Final = 700.0
 TICK_EDGE: Final = 0.96
@@ -143,15 +144,16 @@ class MarketSimulator:
             rng = self._stream(spec.slug)
             flow = MarketFlow(tick=spec.tick, fair=fair, tight=event.tight, fit=FITTED, rng=rng)
             markets.append(MarketState(spec=spec, event=event, flow=flow, updated_ns=now_ns))
-        group = GroupState(
-            event=event, latent=latent, markets=tuple(markets), refreshed_ns=now_ns
-        )
+        group = GroupState(event=event, latent=latent, markets=tuple(markets), refreshed_ns=now_ns)
         self.listings.add(group)
         rng = self._stream(f"fair:{event.slug}")
-        self._at(now_ns + self._delay_ns(FAIR_REFRESH_MS_MEAN),
-                 lambda now: self._refresh(group, rng, now))
+        self._at(
+            now_ns + self._delay_ns(FAIR_REFRESH_MS_MEAN),
+            lambda now: self._refresh(group, rng, now),
+        )
         for market in markets:
             self._note_minute(market, now_ns)
+            self._watch_edge(market, now_ns)
             self._schedule_arrival(market, now_ns)
         return group
 
@@ -172,7 +174,10 @@ class MarketSimulator:
         return frames
 
     def _changed(
-        self, market: MarketState, changes: Sequence[LevelChange], now_ns: int,
+        self,
+        market: MarketState,
+        changes: Sequence[LevelChange],
+        now_ns: int,
         before: tuple[int, int],
     ) -> list[Frame]:
         """Publish level changes, and the best prices if they moved."""
@@ -199,9 +204,11 @@ class MarketSimulator:
             market.last_trade_price, market.last_trade_buy = yes, trade.buy
             market.volume += yes * match.qty // SCALE
             price = yes if outcome == 0 else Price(SCALE - yes)
-            prints.append(last_trade_frame(
-                market, outcome=outcome, buy=buy, price=price, qty=match.qty, at_ns=now_ns
-            ))
+            prints.append(
+                last_trade_frame(
+                    market, outcome=outcome, buy=buy, price=price, qty=match.qty, at_ns=now_ns
+                )
+            )
         self.prints += 1
         frames = book_frames(market, now_ns) + prints
         if before != (market.book.best_bid, market.book.best_ask):
@@ -257,9 +264,7 @@ class MarketSimulator:
         if not good:
             every_s /= SUB_THRESHOLD_PER_WORTHWHILE
         wait_s = every_s * (0.5 + 0.5 * self._chance.expovariate(1.0))
-        self._at(
-            now_ns + int(wait_s * NS_PER_SECOND), lambda now: self._misprice(now, good=good)
-        )
+        self._at(now_ns + int(wait_s * NS_PER_SECOND), lambda now: self._misprice(now, good=good))
         frames = self._displace(plan, now_ns)
         made = record(plan, number=self.mispricings + 1, start_ns=now_ns)
         if made is not None:
