@@ -1,0 +1,216 @@
+"""Measure this checkout and its peers in one session: one table, and bench/results.json.
+
+Each measurement is a program of its own (bench/ours, bench/peers), run in a fresh process; ours and the
+peer's take turns (A B A B) on the same frames, and the median of the turns counts. The machine may be
+shared: trust the ratios before the microseconds. What cannot be measured is null and says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+BENCH = Path(__file__).resolve().parent
+CHECKOUT = BENCH.parent
+PEERS = BENCH / ".peers" / "bin" / "python"
+RESULTS = BENCH / "results.json"
+TIME_LIMIT_S = 900
+
+Values = Mapping[str, float]
+Result = dict[str, float | str | None]
+
+
+class UnmeasuredError(RuntimeError):
+    """A measurement that could not be made; the text says why and what to do."""
+
+
+def call(python: str | Path, program: str, *arguments: object) -> Values:
+    """Run one measuring program and read its line of JSON."""
+    environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT / 'src'}:{BENCH}:{BENCH / 'ours'}"}
+    if program.startswith("peers/"):
+        environment["PYTHONPATH"] = str(BENCH)
+    command = [str(python), str(BENCH / program), *map(str, arguments)]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False
+    )
+    if done.returncode:
+        words = done.stderr.strip().splitlines()
+        raise UnmeasuredError(
+            f"{program}: {words[-1] if words else f'exit code {done.returncode}'}"
+        )
+    values: Values = json.loads(done.stdout.strip().splitlines()[-1])
+    return values
+
+
+def ours(program: str, *arguments: object) -> Values:
+    """Run one of our programs with the Python that runs this one."""
+    return call(sys.executable, f"ours/{program}", *arguments)
+
+
+def peer(program: str, *arguments: object) -> Values:
+    """Run a peer's program in its own environment."""
+    if not PEERS.exists():
+        raise UnmeasuredError("the peers are not installed; `make bench-peers` installs them")
+    return call(PEERS, f"peers/{program}", *arguments)
+
+
+class Session:
+    """The measurements of one run, taken turn about."""
+
+    def __init__(self, rounds: int) -> None:
+        """Take ``rounds`` turns of everything that is compared."""
+        self.rounds = rounds
+        self.result: Result = {}
+        self.reasons: dict[str, str] = {}
+
+    def turns(self, runs: Mapping[str, Sequence[object]]) -> dict[str, Values]:
+        """Medians of ``{name: (ours|peer, program, argument...)}``, A B A B; what fails is left out."""
+        taken: dict[str, list[Values]] = {name: [] for name in runs}
+        for _ in range(self.rounds):
+            for name, (run, *arguments) in runs.items():
+                if name in self.reasons:
+                    continue
+                try:
+                    taken[name].append(run(*arguments))  # type: ignore[operator]
+                except (UnmeasuredError, subprocess.TimeoutExpired) as problem:
+                    self.reasons[name] = str(problem)
+                    print(f"  {name}: not measured: {problem}", file=sys.stderr)
+        return {
+            name: {key: median(v[key] for v in values) for key in numbers(values[0])}
+            for name, values in taken.items()
+            if values and name not in self.reasons
+        }
+
+    def put(self, key: str, value: float | None, *names: str) -> None:
+        """Keep a figure, or null with the reasons of the programs it needed."""
+        self.result[key] = None if value is None else round(value, 3)
+        if value is None:
+            reasons = [self.reasons[name] for name in names if name in self.reasons]
+            self.result[f"{key}_why"] = "; ".join(dict.fromkeys(reasons)) or "not measured"
+
+
+def numbers(values: Values) -> list[str]:
+    """The keys whose medians make sense."""
+    return [key for key, value in values.items() if isinstance(value, int | float)]
+
+
+def figure(found: Mapping[str, Values], name: str, key: str = "p50_us") -> float | None:
+    """One figure of one program, or nothing."""
+    return found[name][key] if name in found else None
+
+
+def ratio(slow: float | None, fast: float | None) -> float | None:
+    """How many times faster, or nothing if either is missing."""
+    return slow / fast if slow and fast else None
+
+
+def measure_decision(session: Session, folder: Path, count: int, orders: int) -> None:
+    """Frame to decision, ours and NautilusTrader's, on frames of ``orders`` orders."""
+    frames = folder / f"frames-{orders}"
+    made = subprocess.run(
+        [sys.executable, str(BENCH / "frames.py"), str(frames), "--count", str(count),
+         "--orders", str(orders)],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    print(f"  frames of {2 * orders} changes: {made.stdout.strip()}")
+    suffix = "" if orders == 1 else f"_{2 * orders}_changes"
+    own, bare, engine = (f"{kind}{suffix}" for kind in ("decision", "bare", "engine"))
+    found = session.turns(
+        {
+            own: (ours, "decision.py", frames),
+            engine: (peer, "nautilus.py", "engine", frames),
+            bare: (peer, "nautilus.py", "bare", frames),
+        }
+    )
+    mine = figure(found, own)
+    theirs, theirs_bare = figure(found, engine), figure(found, bare)
+    session.put(f"frame_to_decision_us_p50{suffix}", mine, own)
+    session.put(f"frame_to_decision_us_p99{suffix}", figure(found, own, "p99_us"), own)
+    session.put(f"frame_to_decision_vs_nautilus{suffix}", ratio(theirs, mine), own, engine)
+    session.put(f"frame_to_decision_vs_nautilus_bare{suffix}", ratio(theirs_bare, mine), own, bare)
+    session.put(f"nautilus_engine_us_p50{suffix}", theirs, engine)
+    session.put(f"nautilus_bare_us_p50{suffix}", theirs_bare, bare)
+
+
+def measure_orders(session: Session, folder: Path, count: int) -> None:
+    """Frame to two signed orders, in memory and durable, against py-clob-client-v2."""
+    # Beside the bots' journals: a durable write costs what the disk under them costs.
+    (CHECKOUT / "var").mkdir(mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=CHECKOUT / "var") as disk:
+        found = session.turns(
+            {
+                "orders": (ours, "orders.py", "memory", count, folder),
+                "clob": (peer, "clob_client.py", count),
+                "durable": (ours, "orders.py", "durable", count, disk),
+                "signing": (ours, "sign_two.py", count * 4),
+            }
+        )
+    mine, theirs = figure(found, "orders"), figure(found, "clob")
+    session.put("two_orders_us_p50", mine, "orders")
+    session.put("two_orders_us_p99", figure(found, "orders", "p99_us"), "orders")
+    session.put("two_orders_vs_clob_client", ratio(theirs, mine), "orders", "clob")
+    session.put("clob_client_two_orders_us_p50", theirs, "clob")
+    session.put("two_orders_signing_us_p50", figure(found, "signing"), "signing")
+    session.put(
+        "signing_vs_clob_client", ratio(theirs, figure(found, "signing")), "signing", "clob"
+    )
+    session.put("two_orders_durable_us_p50", figure(found, "durable"), "durable")
+    session.put("two_orders_durable_us_p99", figure(found, "durable", "p99_us"), "durable")
+
+
+def measure_rest(session: Session, folder: Path, laps: int) -> None:
+    """Replay speed and memory over laps of the frames; the bot's start and memory."""
+    found = session.turns({"replay": (ours, "replaying.py", folder / "frames-1", laps)})
+    session.put("replay_frames_per_s", figure(found, "replay", "frames_per_s"), "replay")
+    session.put("replay_frames", figure(found, "replay", "frames"), "replay")
+    session.put("replay_rss_growth_mb", figure(found, "replay", "rss_growth_mb"), "replay")
+    session.rounds = 1
+    found = session.turns({"process": (ours, "process.py", CHECKOUT, 3)})
+    session.put("ready_s", figure(found, "process", "ready_s"), "process")
+    session.put("rss_mb", figure(found, "process", "rss_mb"), "process")
+
+
+def show(result: Result) -> None:
+    """One table, with the reason where there is no figure."""
+    width = max(map(len, result))
+    print()
+    for key, value in result.items():
+        if key.endswith("_why"):
+            continue
+        text = f"null: {result[f'{key}_why']}" if value is None else f"{value:>12}"
+        print(f"  {key:<{width}}  {text}")
+
+
+def main() -> None:
+    """Measure everything, print the table, write the results."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each (default: 3)")
+    parser.add_argument("--frames", type=int, default=200_000, help="frames a turn")
+    parser.add_argument("--orders", type=int, default=500, help="pairs of orders a turn")
+    parser.add_argument("--laps", type=int, default=5, help="replays of the frames; 50 for 10 M")
+    args = parser.parse_args()
+    session = Session(args.rounds)
+    print("Measuring, some minutes; ours and the peers' take turns.")
+    with tempfile.TemporaryDirectory(prefix="fleet-bench-") as name:
+        folder = Path(name)
+        for orders in (1, 2):
+            measure_decision(session, folder, args.frames, orders)
+        measure_orders(session, folder, args.orders)
+        measure_rest(session, folder, args.laps)
+    session.result["machine"] = f"{os.cpu_count()} cores, {platform.machine()}"
+    session.result["python"] = platform.python_version()
+    RESULTS.write_text(json.dumps(session.result, indent=2) + "\n")
+    show(session.result)
+    print(f"\nWritten to {RESULTS.relative_to(CHECKOUT)}")
+
+
+if __name__ == "__main__":
+    main()
