@@ -61,7 +61,7 @@ const app = (name, script, options) => ({
 
 module.exports = {
   apps: [
-    app('Sandbox', FLEET, { args: ['sandbox'], max_memory_restart: '500M' }),
+    app('Sandbox', FLEET, { args: ['sandbox', '--root', ROOT], max_memory_restart: '500M' }),
     app('ArbHunter', path.join(ROOT, 'run_arbhunter.py'), { max_memory_restart: '500M' }),
     app('LogRotate', FLEET, { args: ['logrotate', '--every', '60', '--root', ROOT], max_memory_restart: '100M' })
   ]

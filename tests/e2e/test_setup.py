@@ -4,6 +4,8 @@ The temporary checkout has this project's own ecosystem file, launcher and set-u
 PM2, and bots of a few lines that report as the real ones do.
 """
 
+import ast
+import importlib.metadata
 import json
 import os
 import re
@@ -405,3 +407,33 @@ def test_the_npm_lock_pins_pm2_and_names_no_address() -> None:
     manifest = json.loads((ROOT / "package.json").read_text())
     assert "pm2" in manifest["dependencies"]
     assert manifest["private"] is True
+
+
+def test_every_import_is_in_a_lock() -> None:
+    """A package that is only on the developer's machine would break the fresh clone."""
+    known = importlib.metadata.packages_distributions()
+
+    def locked(*names: str) -> set[str]:
+        texts = [(ROOT / "requirements" / f"{name}.txt").read_text() for name in names]
+        return set(re.findall(r"^([a-z0-9._-]+)==", "\n".join(texts), re.MULTILINE))
+
+    def imported(folder: str) -> set[str]:
+        names: set[str] = set()
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_bytes())):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    names.add(node.module.split(".")[0])
+        return names - set(sys.stdlib_module_names) - {"fleet", "tests", "reporter"}
+
+    def missing(folder: str, *names: str) -> dict[str, list[str]]:
+        have = locked(*names)
+        return {
+            module: known.get(module, ["not installed"])
+            for module in imported(folder)
+            if not {re.sub(r"[-_.]+", "-", d).lower() for d in known.get(module, [])} & have
+        }
+
+    assert missing("src", "runtime") == {}
+    assert missing("tests", "runtime", "dev") == {}
