@@ -65,7 +65,8 @@ class _Fill:
     cash: Cash
     cost: Cash
     realised: Cash
-    status: SettlementStatus
+    fee: Cash
+    status: SettlementStatus = SettlementStatus.MATCHED
 
 
 class Portfolio:
@@ -131,21 +132,22 @@ class Portfolio:
         """Count a fill; false if it was counted before."""
         if event.trade_id in self._fills:
             return False
-        self.roll_day(event.ts_event)
+        self.roll_day(event.ts_event or event.ts_recv)
         position = self.positions.setdefault(event.instrument_id, Position())
         if event.side is Side.BUY:
             paid = Cash(notional_up(event.price, event.qty) + event.fee)
             position.put(event.qty, paid)
             position.unsettled = Qty(position.unsettled + event.qty)
             record = _Fill(event.instrument_id, Side.BUY, event.qty, Cash(-paid), paid, ZERO_CASH,
-                           SettlementStatus.MATCHED)  # fmt: skip
+                           event.fee)  # fmt: skip
         else:
             if event.qty > position.qty:
                 self.anomaly = f"sold {event.qty} of {position.qty} {event.instrument_id}"
-            cost = position.take(Qty(min(event.qty, position.qty)))
+            taken = Qty(min(event.qty, position.qty))
+            cost = position.take(taken)
             got = Cash(notional_down(event.price, event.qty) - event.fee)
-            record = _Fill(event.instrument_id, Side.SELL, event.qty, got, cost, Cash(got - cost),
-                           SettlementStatus.MATCHED)  # fmt: skip
+            record = _Fill(event.instrument_id, Side.SELL, taken, got, cost, Cash(got - cost),
+                           event.fee)  # fmt: skip
         self._fills[event.trade_id] = record
         self.cash = Cash(self.cash + record.cash)
         self.fees = Cash(self.fees + event.fee)
@@ -166,6 +168,7 @@ class Portfolio:
         was_free = fill.status is SettlementStatus.MINED
         fill.status = event.status
         if event.status is SettlementStatus.FAILED:
+            self.roll_day(event.ts_event or event.ts_recv)
             self._reverse(fill, freed=was_free)
         elif event.status in {SettlementStatus.MINED, SettlementStatus.CONFIRMED} and not was_free:
             self._free(fill)
@@ -178,6 +181,7 @@ class Portfolio:
     def _reverse(self, fill: _Fill, *, freed: bool) -> None:
         position = self.positions.setdefault(fill.instrument_id, Position())
         self.cash = Cash(self.cash - fill.cash)
+        self.fees = Cash(self.fees - fill.fee)
         if fill.side is Side.BUY:
             if not freed:
                 position.unsettled = Qty(max(0, position.unsettled - fill.qty))
@@ -199,7 +203,7 @@ class Portfolio:
         if event.operation_id in self._operations:
             return False
         self._operations.add(event.operation_id)
-        self.roll_day(event.ts_event)
+        self.roll_day(event.ts_event or event.ts_recv)
         burnt = ZERO_CASH
         for instrument_id, qty in event.burn:
             position = self.positions.setdefault(instrument_id, Position())
@@ -229,6 +233,10 @@ class Portfolio:
         """The settlement status of a fill; nothing if it was never counted."""
         fill = self._fills.get(trade_id)
         return fill.status if fill else None
+
+    def knows_deposit(self, deposit_id: str) -> bool:
+        """Whether this deposit was already counted."""
+        return deposit_id in self._deposits
 
     def trades(self) -> frozenset[TradeId]:
         """The ids of all fills ever counted."""
