@@ -13,6 +13,7 @@ from enum import Enum
 from fleet.domain.commands import (
     BundleId,
     CloseBundle,
+    LegPlan,
     OpenBundle,
     OperationId,
     OperationKind,
@@ -86,7 +87,13 @@ class Bundle:
 
     @property
     def matched(self) -> Qty:
-        """The shares that every leg filled, unwound ones taken off."""
+        """The shares that every leg filled as planned and still stand.
+
+        Unwinding a bought leg takes off what it filled; unwinding a sold pair sells what is left of
+        it and takes nothing off.
+        """
+        if self.plan.legs[0].side is Side.SELL:
+            return Qty(min(leg.filled for leg in self.legs))
         return Qty(min(leg.filled - leg.unwound for leg in self.legs))
 
     @property
@@ -128,11 +135,18 @@ class LedgerTotals:
     """Bundles of which nothing filled."""
     unwinds: int = 0
     unwind_cost: Cash = ZERO_CASH
-    """What closing lonely legs lost against what they had cost."""
+    """What closing lonely legs lost: against their cost, or the planned price of a sold leg."""
     edge_expected: Cash = ZERO_CASH
     """Edge planned by the bundles that have closed."""
     edge_realised: Cash = ZERO_CASH
     """Cash made by the bundles that have closed (a held set counts at its payoff)."""
+
+
+def _worth(plan: LegPlan, leg: LegState) -> int:
+    """What the unwound shares of a leg had cost, or should have brought."""
+    if plan.side is Side.SELL:
+        return notional_down(plan.limit, leg.unwound)
+    return -leg.cash * leg.unwound // leg.filled if leg.filled else 0
 
 
 class Bundles:
@@ -227,13 +241,20 @@ class Bundles:
     def end_operation(
         self, operation_id: OperationId, status: OperationStatus, cash: Cash, now_ns: int
     ) -> None:
-        """Mark an operation confirmed (with its cash) or rejected; a second time is ignored."""
+        """Mark an operation confirmed (with its cash) or rejected, once.
+
+        The same end told again is ignored; another one is an anomaly.
+        """
         found = self._operations.get(operation_id)
         if found is None:
             self.anomaly = f"{status.value} for unknown operation {operation_id}"
             return
         bundle, state = found
         if state.status is not OperationStatus.PENDING:
+            if state.status is not status:
+                self.anomaly = (
+                    f"{status.value} for operation {operation_id} that is {state.status.value}"
+                )
             return
         self._pending.pop(operation_id, None)
         state.status = status
@@ -255,11 +276,11 @@ class Bundles:
             totals.complete += 1
         else:
             totals.partial += 1
-        for leg in bundle.legs:
+        for leg_plan, leg in zip(bundle.plan.legs, bundle.legs, strict=True):
             if leg.unwound:
                 totals.unwinds += 1
-                paid = leg.cash * leg.unwound // leg.filled if leg.filled else 0
-                totals.unwind_cost = Cash(totals.unwind_cost - paid - leg.unwound_cash)
+                lost = _worth(leg_plan, leg) - leg.unwound_cash
+                totals.unwind_cost = Cash(totals.unwind_cost + lost)
         held = 0
         if bundle.plan.finish is None:
             held = notional_down(bundle.plan.payoff, bundle.matched)
