@@ -73,8 +73,9 @@ def test_frames_come_in_order_of_time_and_never_from_the_future() -> None:
     [("speed", 0.0), ("speed", 1e3), ("mispricing_every_s", 0.5), ("mispricing_every_s", -1.0)],
 )
 def test_settings_out_of_range_are_refused(setting: str, value: float) -> None:
+    settings: dict[str, Any] = {setting: value}
     with pytest.raises(ValueError, match=setting):
-        SimulatorSettings(**{setting: value})
+        SimulatorSettings(**settings)
 
 
 class ClientBooks:
@@ -269,7 +270,7 @@ def test_a_timed_market_resolves_and_the_next_is_listed() -> None:
 
 
 def test_old_resolved_markets_are_forgotten() -> None:
-    found = simulator(mispricing_every_s=0)
+    found = simulator(mispricing_every_s=0, speed=0.02)
     before = len(found.listings.by_token)
     for _ in range(20):
         found.step(found.now_ns + UPDOWN_SECONDS * NS_PER_SECOND)

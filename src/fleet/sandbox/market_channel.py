@@ -14,6 +14,7 @@ subscription that names nothing new (its flag is applied first, as the venue doe
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -32,6 +33,8 @@ SNAPSHOT_ASSETS_MAX: Final = 500
 """More assets than this on one connection: no snapshots, only changes (reference 5.3)."""
 MESSAGE_BYTES_MAX: Final = 1 << 20
 CLOSE_S_MAX: Final = 1.0
+SEND_BUFFER_BYTES: Final = 128 * 1024
+"""The kernel would keep megabytes for a slow reader: minutes of a market nobody sees any more."""
 
 
 class SubscriptionFrame(msgspec.Struct):
@@ -113,25 +116,26 @@ class MarketChannel:
             return web.json_response(
                 {"error": f"more than {self._clients_max} connections: close one"}, status=503
             )
-        socket = web.WebSocketResponse(compress=False, max_msg_size=MESSAGE_BYTES_MAX)
-        await socket.prepare(request)
+        link = web.WebSocketResponse(compress=False, max_msg_size=MESSAGE_BYTES_MAX)
+        _bound_send_buffer(request.transport)
+        await link.prepare(request)
         client = Client(asyncio.Queue(self._queue_max), request.transport)
-        self._clients[client] = socket
-        writer = asyncio.create_task(self._write(client, socket))
+        self._clients[client] = link
+        writer = asyncio.create_task(self._write(client, link))
         try:
-            async for message in socket:
+            async for message in link:
                 if message.type is WSMsgType.TEXT:
                     self._received(client, message.data)
         finally:
             writer.cancel()
             self._forget(client)
             await asyncio.gather(writer, return_exceptions=True)
-        return socket
+        return link
 
-    async def _write(self, client: Client, socket: web.WebSocketResponse) -> None:
+    async def _write(self, client: Client, link: web.WebSocketResponse) -> None:
         while True:
             payload = await client.queue.get()
-            await socket.send_frame(payload, WSMsgType.TEXT)
+            await link.send_frame(payload, WSMsgType.TEXT)
             client.sent += 1
             self.frames_sent += 1
 
@@ -143,8 +147,8 @@ class MarketChannel:
         """Close every connection with 1001, going away; cut off those that do not answer."""
         clients = list(self._clients.items())
         closing = [
-            asyncio.wait_for(socket.close(code=1001, message=b"sandbox stops"), CLOSE_S_MAX)
-            for _, socket in clients
+            asyncio.wait_for(link.close(code=1001, message=b"sandbox stops"), CLOSE_S_MAX)
+            for _, link in clients
         ]
         ended = await asyncio.gather(*closing, return_exceptions=True)
         for (client, _), result in zip(clients, ended, strict=True):
@@ -197,3 +201,9 @@ class MarketChannel:
                 watching.discard(client)
                 if not watching:
                     del self._by_asset[asset]
+
+
+def _bound_send_buffer(transport: asyncio.Transport | None) -> None:
+    link = None if transport is None else transport.get_extra_info("socket")
+    if link is not None:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)

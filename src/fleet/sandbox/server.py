@@ -25,7 +25,7 @@ from fleet.sandbox.simulator import MarketSimulator, SimulatorSettings
 
 HOST: Final = "127.0.0.1"
 SERVICE: Final = "fleet-sandbox"
-STEP_NS_MAX: Final = NS_PER_SECOND // 4
+STEP_NS_MAX: Final = NS_PER_SECOND // 20
 """After a pause of the machine, time is made up in steps of this, answering in between."""
 SLEEP_S_MAX: Final = 0.05
 SLEEP_S_MIN: Final = 0.002
@@ -40,7 +40,7 @@ class SandboxSettings:
     port: int = 8788
     simulator: SimulatorSettings = field(default_factory=SimulatorSettings)
     clob_page_size: int = 1_000
-    client_queue_max: int = 4_096
+    client_queue_max: int = 2_048
     clients_max: int = 64
 
     def __post_init__(self) -> None:
@@ -91,9 +91,11 @@ class SandboxServer:
         app.router.add_get("/ws/user", not_built)
         app.router.add_get("/sandbox", self._about)
         app.router.add_get("/sandbox/truth", self._truth)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=1.0
+        )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, HOST, self.settings.port, shutdown_timeout=1.0)
+        site = web.TCPSite(self._runner, HOST, self.settings.port)
         try:
             await site.start()
         except OSError:
