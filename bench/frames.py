@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import random
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,10 @@ YES = "7132104567925221259462638553270691275033272857194253228963137931245558399
 NO = "52114319501245915516055106046884209969926127482827954674443846427813813222426"
 TICKS = 100
 FIRST_MS = 1_760_000_000_000
+# In the six recorded games looked at (2025-06), 79 to 88 % of the size texts of a game had occurred in it
+# before, among some 1,200 different ones.
+FRESH = 0.17
+POOL = 1_200
 
 
 class MirroredBook:
@@ -32,10 +37,15 @@ class MirroredBook:
         self.rng = rng
         self.mid = 50
         self.gap: tuple[str, int] | None = None
+        self.known: deque[int] = deque(maxlen=POOL)
         self.sizes = {tick: self._size() for tick in range(1, TICKS)}
 
     def _size(self) -> int:
-        return self.rng.randrange(500, 500_000)
+        """A size in hundredths of a share; four in five have been seen before."""
+        if len(self.known) < POOL or self.rng.random() < FRESH:
+            self.known.append(self.rng.randrange(500, 500_000))
+            return self.known[-1]
+        return self.rng.choice(self.known)
 
     def step(self, orders: int) -> list[tuple[str, int, int]]:
         """Level changes of the YES book by ``orders`` orders: (side, tick, new size in hundredths)."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import psutil
 from bot import START_NS, universe
 from timing import read_frames, report
 
 from fleet.engine.state import View
+from fleet.journal.tape import TapeFrame
 from fleet.runtime.replay import Replay, ReplaySettings
 from fleet.strategies.arbitrage import Arbitrage, ArbSettings
 from fleet.venues.polymarket.wire import Decoder
@@ -22,19 +22,12 @@ from fleet.venues.polymarket.wire import Decoder
 STEP_NS = 5_000_000
 
 
-class RecordedFrame(NamedTuple):
-    """A frame as a tape yields it."""
-
-    ts_recv: int
-    payload: bytes
-
-
-def recorded(frames: list[bytes], lap: int) -> Iterator[RecordedFrame]:
+def recorded(frames: list[bytes], lap: int) -> Iterator[TapeFrame]:
     """One lap of frames, five milliseconds apart, made as they are read."""
     now_ns = START_NS + lap * len(frames) * STEP_NS
     for frame in frames:
         now_ns += STEP_NS
-        yield RecordedFrame(now_ns, frame)
+        yield TapeFrame(now_ns, 1, frame)
 
 
 def main() -> None:
