@@ -155,6 +155,11 @@ def test_failures_are_one_clear_line(root: Path, tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "chmod 600" in done.stderr
     (root / "passphrase").chmod(0o600)
+    (root / ".env").chmod(0o644)
+    done = cron(root)
+    assert done.returncode == 78
+    assert f"chmod 600 {root}/.env" in done.stderr
+    (root / ".env").chmod(0o600)
     assert cron(root, "--restore", "x").returncode == 2
     done = cron(root, "--restore", str(tmp_path / "none"), "--to", str(tmp_path / "new"))
     assert done.returncode == 65

@@ -222,9 +222,15 @@ def test_all_wrong_settings_at_once(root: Path) -> None:
     with pytest.raises(BackupError) as told:
         settings_from(root, {"BACKUP_KEEP": "many"})
     assert told.value.exit_code == backup.EX_CONFIG
-    assert "BACKUP_KEEP=many" in str(told.value)
+    assert "BACKUP_KEEP='many': expected a whole number" in str(told.value)
     assert "BACKUP_PASSPHRASE_FILE is not set" in str(told.value)
-    assert "BACKUP_KEEP=0" in fails(backup.EX_CONFIG, root, BACKUP_KEEP=0)
+    (root / "passphrase").chmod(0o644)
+    with pytest.raises(BackupError, match=r"(?s)BACKUP_KEEP.*chmod 600"):
+        make(root, BACKUP_KEEP=0)
+    (root / "passphrase").chmod(0o600)
+    assert "BACKUP_KEEP='0': expected a whole number of at least 1" in fails(
+        backup.EX_CONFIG, root, BACKUP_KEEP=0
+    )
 
 
 def test_no_env_file_names_make_setup(root: Path) -> None:

@@ -36,6 +36,7 @@ from dotenv import dotenv_values
 
 from fleet.cli.root import fleet_root
 from fleet.clock import LiveClock
+from fleet.config import ConfigError, Paths, read_env_file
 from fleet.domain.events import Event
 from fleet.domain.units import format_dollars, format_units
 from fleet.engine import state
@@ -81,7 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _act(arguments: argparse.Namespace, root: Path) -> str:
-    env = {k: v for k, v in dotenv_values(root / ".env", interpolate=False).items() if v}
+    try:
+        env = read_env_file(Paths(root=root).env_file, _parse_env)
+    except ConfigError as error:
+        raise BackupError(backup.EX_CONFIG, "; ".join(error.problems)) from error
     env.update(os.environ)
     if arguments.passphrase_file is not None:
         env["BACKUP_PASSPHRASE_FILE"] = str(arguments.passphrase_file.absolute())
@@ -99,6 +103,10 @@ def _act(arguments: argparse.Namespace, root: Path) -> str:
     made = backup.create(root, settings, fold_events, now_ns=LiveClock().now_ns())
     gone = f", {made.removed} old removed" if made.removed else ""
     return f"backup: {made.path} {_size(made.size)}, proven: {_counts(made.proof)}{gone}"
+
+
+def _parse_env(file: Path) -> dict[str, str | None]:
+    return dotenv_values(file, interpolate=False)
 
 
 def fold_events(events: Iterable[Event]) -> Folded:

@@ -13,6 +13,7 @@ import sys
 
 from fleet.cli.root import fleet_root
 from fleet.clock import LiveClock
+from fleet.config import Paths
 from fleet.journal.database import JournalError
 from fleet.journal.fleet import FleetState, read_latch
 
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Set the latch. Returns the exit code."""
-    path = fleet_root() / "var" / "fleet.db"
+    path = Paths(root=fleet_root()).fleet_db
     reason = " ".join(arguments.reason)
     try:
         with FleetState(path) as state:

@@ -12,6 +12,7 @@ import sys
 from fleet.cli.halt import operator
 from fleet.cli.root import fleet_root
 from fleet.clock import LiveClock
+from fleet.config import Paths
 from fleet.journal.database import JournalError
 from fleet.journal.fleet import FleetState, Latch, read_latch
 from fleet.ops.trades import iso_utc
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Clear the latch. Returns the exit code."""
-    path = fleet_root() / "var" / "fleet.db"
+    path = Paths(root=fleet_root()).fleet_db
     latch = read_latch(path)
     if latch is None:
         print("the fleet is not halted")
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _clear(latch: Latch) -> int:
     try:
-        with FleetState(fleet_root() / "var" / "fleet.db") as state:
+        with FleetState(Paths(root=fleet_root()).fleet_db) as state:
             reason = f"cleared: {latch.reason}"
             state.resume(operator(), LiveClock().now_ns(), reason, seen=latch)
     except JournalError as error:

@@ -19,12 +19,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from fleet import config
 from fleet.clock import NS_PER_MS, NS_PER_SECOND
+from fleet.config import setting
 from fleet.journal import locks
 from fleet.journal.database import (
     JournalError,
@@ -52,7 +54,6 @@ EX_TEMPFAIL: Final = 75
 EX_CONFIG: Final = 78
 
 LOG_DAYS: Final = 7
-DEFAULT_KEEP: Final = 14
 _NAME: Final = re.compile(r"fleet-\d{8}T\d{6}\.\d{3}Z\.tar\.gpg")
 _STAGE: Final = ".fleet-backup-stage-"
 
@@ -65,13 +66,25 @@ class BackupError(Exception):
         self.exit_code = exit_code
 
 
+def _at_least_one(value: str) -> int:
+    number = config.count(value)
+    if number < 1:
+        raise ValueError("expected a whole number of at least 1")
+    return number
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupSettings:
-    """Where backups go (``BACKUP_DIR``), how many stay (``BACKUP_KEEP``), and what seals them."""
+    """Where backups go, how many stay, and what seals them. Relative paths start at the root."""
 
-    directory: Path
-    keep: int
-    passphrase_file: Path
+    passphrase_file: Path = setting(
+        "BACKUP_PASSPHRASE_FILE",
+        config.path,
+        Path(),
+        "the file, mode 0600, whose first line is the passphrase of backups",
+    )
+    directory: Path = setting("BACKUP_DIR", config.path, "backups", "where backups go")
+    keep: int = setting("BACKUP_KEEP", _at_least_one, "14", "how many of the newest backups stay")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,17 +98,18 @@ class BackupMade:
 
 
 def settings_from(root: Path, env: Mapping[str, str]) -> BackupSettings:
-    """Read ``BACKUP_*`` from ``env``; relative paths start at ``root``.
+    """Read ``BACKUP_*`` from ``env``, with absolute paths and a checked passphrase file.
 
     Raises ``BackupError`` (78) with every problem at once.
     """
     problems: list[str] = []
-    keep_text = env.get("BACKUP_KEEP") or str(DEFAULT_KEEP)
-    keep = int(keep_text) if keep_text.isascii() and keep_text.isdigit() else 0
-    if keep < 1:
-        problems.append(f"BACKUP_KEEP={keep_text} must be a whole number of at least 1")
-    named = env.get("BACKUP_PASSPHRASE_FILE", "")
-    passphrase_file = root / Path(named).expanduser()
+    settings = BackupSettings()
+    try:
+        settings = config.load(BackupSettings, env)
+    except config.ConfigError as error:
+        problems.extend(error.problems)
+    named = env.get("BACKUP_PASSPHRASE_FILE", "").strip()
+    passphrase_file = root / config.path(named)
     if not named:
         problems.append(
             "BACKUP_PASSPHRASE_FILE is not set: name in .env a file, mode 0600, whose first line is"
@@ -109,11 +123,7 @@ def settings_from(root: Path, env: Mapping[str, str]) -> BackupSettings:
             problems.append(str(error))
     if problems:
         raise BackupError(EX_CONFIG, "; ".join(problems))
-    return BackupSettings(
-        directory=root / Path(env.get("BACKUP_DIR") or "backups").expanduser(),
-        keep=keep,
-        passphrase_file=passphrase_file,
-    )
+    return replace(settings, passphrase_file=passphrase_file, directory=root / settings.directory)
 
 
 def create(root: Path, settings: BackupSettings, fold: Fold, *, now_ns: int) -> BackupMade:
