@@ -6,8 +6,8 @@ Nothing global is needed: no root, no cron, no logrotate, no network. The bots' 
 (``arbhunter.log``) are rotated by the bots and never touched here.
 
 Invariants. What was in the file is in an archive, at least once: a crash between copy and truncate
-repeats lines, it loses none. (A line PM2 writes in the microseconds between the last read and the
-truncation can be lost; none was in the test that writes at full speed.) Archives are
+repeats lines, it loses none. The one gap is that of every copy-and-truncate: a line PM2 writes in
+the microseconds between the last read and the truncation is lost. Archives are
 ``NAME.1.gz`` (newest) to ``NAME.<keep>.gz``, mode 0600. A failure of one file is reported and does
 not stop the others.
 """
