@@ -117,6 +117,12 @@ class Bundle:
         return next((o for o in reversed(self.operations) if o.kind is kind), None)
 
     @property
+    def split_live(self) -> bool:
+        """Whether a split was made or is under way."""
+        split = self.operation(OperationKind.SPLIT)
+        return split is not None and split.status is not OperationStatus.REJECTED
+
+    @property
     def operating(self) -> bool:
         """Whether an operation is under way."""
         return any(o.status is OperationStatus.PENDING for o in self.operations)

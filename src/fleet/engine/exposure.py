@@ -1,16 +1,26 @@
 """What is at stake: exposure and free funds, open and in-flight orders counted as filled.
 
-Pure sums over the state; ``fleet.engine.risk`` compares them with the limits.
+Pure sums over the state; ``fleet.engine.risk`` compares them with the limits. A plan is counted at
+what its legs and its split can cost, whatever its budget says; an order or a split that outlives its
+bundle is counted by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fleet.domain.commands import LegPlan, OpenBundle
+from fleet.domain.commands import (
+    LegPlan,
+    OpenBundle,
+    OperationIntent,
+    OperationKind,
+    OrderIntent,
+    RunOperation,
+)
 from fleet.domain.instruments import Instrument, InstrumentId, MarketId, Side
 from fleet.domain.units import Cash, Qty, notional_up
-from fleet.engine.bundles import Bundle
+from fleet.engine.bundles import Bundle, OperationStatus
+from fleet.engine.orders import Order
 from fleet.engine.state import State
 
 
@@ -21,66 +31,132 @@ def leg_cost(leg: LegPlan, instrument: Instrument) -> Cash:
     return Cash(notional_up(leg.limit, leg.qty) + instrument.fees.fee(leg.limit, leg.qty))
 
 
+def split_cost(plan: OpenBundle) -> Cash:
+    """What the split a plan starts with costs: one dollar a pair; 0 without one."""
+    if plan.start is not OperationKind.SPLIT:
+        return Cash(0)
+    return Cash(max(leg.qty for leg in plan.legs))
+
+
+def plan_cost(plan: OpenBundle, state: State) -> Cash:
+    """The most a plan can cost: its budget, but never less than its legs and its split."""
+    return Cash(max(plan.budget, sum(planned_by_market([plan], state).values())))
+
+
 def planned_by_market(plans: Iterable[OpenBundle], state: State) -> dict[MarketId, int]:
-    """The most each market's legs of these plans can cost."""
+    """The most each market's legs of these plans, and the split of their first leg, can cost."""
     total: dict[MarketId, int] = {}
     for plan in plans:
-        for leg in plan.legs:
+        for index, leg in enumerate(plan.legs):
             instrument = state.universe.instruments.get(leg.instrument_id)
             if instrument is not None:
-                cost = leg_cost(leg, instrument)
+                cost = leg_cost(leg, instrument) + (0 if index else split_cost(plan))
                 total[instrument.market_id] = total.get(instrument.market_id, 0) + cost
     return total
 
 
+def _split_made(bundle: Bundle) -> bool:
+    split = bundle.operation(OperationKind.SPLIT)
+    return split is not None and split.status is OperationStatus.CONFIRMED
+
+
 def _leg_reserve(bundle: Bundle, index: int, state: State) -> int:
+    """What a leg may still cost; the first leg carries the split until it is made."""
     leg = bundle.plan.legs[index]
     instrument = state.universe.instruments.get(leg.instrument_id)
     if instrument is None:
         return 0
-    return max(0, leg_cost(leg, instrument) + min(0, bundle.legs[index].cash))
+    split = 0 if index or _split_made(bundle) else split_cost(bundle.plan)
+    return max(0, leg_cost(leg, instrument) + min(0, bundle.legs[index].cash)) + split
+
+
+def _reserve(bundle: Bundle, state: State) -> int:
+    split = split_cost(bundle.plan) if _split_made(bundle) else 0
+    legs = sum(_leg_reserve(bundle, index, state) for index in range(len(bundle.legs)))
+    return max(legs, bundle.plan.budget - bundle.spent - split)
+
+
+def order_cost(order: Order, state: State) -> int:
+    """What an open order may still cost, fees in; a SELL costs nothing."""
+    instrument = state.universe.instruments.get(order.instrument_id)
+    if order.side is Side.SELL or instrument is None:
+        return 0
+    return notional_up(order.price, order.remaining) + instrument.fees.fee(
+        order.price, order.remaining
+    )
+
+
+def _loose(state: State) -> tuple[list[Order], list[RunOperation]]:
+    """What is under way for bundles that are closed."""
+    bundles = state.bundles.open
+    return (
+        [o for o in state.orders.open.values() if o.bundle_id not in bundles],
+        [op for op in state.bundles.pending.values() if op.bundle_id not in bundles],
+    )
 
 
 def reserved_budget(state: State) -> Cash:
-    """What the open bundles may still spend."""
-    return Cash(sum(max(0, b.plan.budget - b.spent) for b in state.bundles.open.values()))
+    """What the open bundles, and whatever outlives its bundle, may still spend."""
+    orders, operations = _loose(state)
+    loose = sum(order_cost(o, state) for o in orders) + sum(max(0, -x.cash) for x in operations)
+    return Cash(sum(_reserve(b, state) for b in state.bundles.open.values()) + loose)
 
 
 def in_flight_cash(state: State) -> Cash:
-    """What the open BUY orders may still cost, fees in."""
-    total = 0
-    for order in state.orders.open.values():
-        instrument = state.universe.instruments.get(order.instrument_id)
-        if order.side is Side.BUY and instrument is not None:
-            total += notional_up(order.price, order.remaining)
-            total += instrument.fees.fee(order.price, order.remaining)
-    return Cash(total)
+    """What the open BUY orders and the pending splits may still cost, fees in."""
+    orders = sum(order_cost(order, state) for order in state.orders.open.values())
+    return Cash(orders + sum(max(0, -op.cash) for op in state.bundles.pending.values()))
 
 
 def wallet_exposure(state: State) -> Cash:
-    """Cost of all positions plus what the open bundles may still spend."""
+    """Cost of all positions plus what may still be spent."""
     return Cash(state.portfolio.cost + reserved_budget(state))
 
 
 def market_exposure(market_id: MarketId, state: State) -> Cash:
-    """Cost of the positions in one market plus what open bundles may still spend in it."""
+    """Cost of the positions in one market plus what may still be spent in it."""
     market = state.universe.markets[market_id]
+    tokens = {market.yes, market.no}
     total: int = sum(state.portfolio.position(token).cost for token in (market.yes, market.no))
     for bundle in state.bundles.open.values():
         for index, leg in enumerate(bundle.plan.legs):
-            if leg.instrument_id in {market.yes, market.no}:
+            if leg.instrument_id in tokens:
                 total += _leg_reserve(bundle, index, state)
+    orders, operations = _loose(state)
+    total += sum(order_cost(o, state) for o in orders if o.instrument_id in tokens)
+    for operation in operations:
+        if any(token in tokens for token, _ in operation.mint):
+            total += max(0, -operation.cash)
     return Cash(total)
 
 
-def free_tokens(instrument_id: InstrumentId, state: State) -> Qty:
-    """Settled tokens that no open SELL and no pending operation has claimed."""
-    selling = sum(
+def free_cash(
+    state: State, orders: Iterable[OrderIntent] = (), operations: Iterable[OperationIntent] = ()
+) -> Cash:
+    """Cash that nothing in flight, and none of these wishes, may still spend."""
+    wanted = sum(max(0, -operation.cash) for operation in operations)
+    for order in orders:
+        if order.side is Side.BUY:
+            fees = state.universe.instruments[order.instrument_id].fees
+            wanted += notional_up(order.price, order.qty) + fees.fee(order.price, order.qty)
+    return Cash(state.portfolio.cash - in_flight_cash(state) - wanted)
+
+
+def free_tokens(
+    instrument_id: InstrumentId,
+    state: State,
+    orders: Iterable[OrderIntent] = (),
+    operations: Iterable[OperationIntent] = (),
+) -> Qty:
+    """Settled tokens that no open SELL, no pending operation and none of these wishes claims."""
+    open_sells = sum(
         o.remaining for o in state.orders.open.values()
         if o.side is Side.SELL and o.instrument_id == instrument_id
     )  # fmt: skip
-    burning = sum(
-        qty for op in state.bundles.pending.values() for token, qty in op.burn
+    sells = sum(o.qty for o in orders if o.side is Side.SELL and o.instrument_id == instrument_id)
+    burns = sum(
+        qty for op in (*state.bundles.pending.values(), *operations) for token, qty in op.burn
         if token == instrument_id
     )  # fmt: skip
-    return Qty(max(0, state.portfolio.position(instrument_id).settled - selling - burning))
+    settled = state.portfolio.position(instrument_id).settled
+    return Qty(max(0, settled - open_sells - sells - burns))

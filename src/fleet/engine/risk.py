@@ -29,11 +29,13 @@ from fleet.domain.events import TradingState
 from fleet.domain.instruments import InstrumentId, Side
 from fleet.domain.units import SCALE, Cash, format_dollars, format_units, notional_up
 from fleet.engine.exposure import (
+    free_cash,
     free_tokens,
-    in_flight_cash,
     market_exposure,
+    plan_cost,
     planned_by_market,
     reserved_budget,
+    split_cost,
     wallet_exposure,
 )
 from fleet.engine.state import State
@@ -83,6 +85,10 @@ def describe(intent: Intent) -> str:
             return f"close {intent.outcome}"
 
 
+def _refusal(intent: Intent, code: RefusalCode, detail: str) -> Refused:
+    return Refused(bundle_id=intent.bundle_id, subject=describe(intent), code=code, detail=detail)
+
+
 class Risk:
     """The rules, with their limits."""
 
@@ -106,16 +112,14 @@ class Risk:
         for intent in group:
             objection = self._judge(intent, state, trial)
             if objection is not None:
-                code, detail = objection
-                refused.append(
-                    Refused(
-                        bundle_id=intent.bundle_id,
-                        subject=describe(intent),
-                        code=code,
-                        detail=detail,
-                    )
-                )
+                refused.append(_refusal(intent, *objection))
                 if plan is not None:
+                    because = f"{describe(intent)}: {objection[0].value}"
+                    refused.extend(
+                        _refusal(other, RefusalCode.BUNDLE_INCOMPLETE, because)
+                        for other in group
+                        if other is not intent
+                    )
                     break
                 continue
             match intent:
@@ -181,6 +185,9 @@ class Risk:
             objection = self._book(leg.instrument_id, state)
             if objection is not None:
                 return objection
+            notional = notional_up(leg.limit, leg.qty)
+            if leg.side is Side.BUY and notional > self.limits.max_order_notional:
+                return RefusalCode.ORDER_NOTIONAL_REACHED, format_dollars(notional)
         return None
 
     def _bundle_market_exposure(
@@ -201,11 +208,12 @@ class Risk:
     def _bundle_wallet_exposure(
         self, plan: OpenBundle, state: State, trial: Verdict
     ) -> Objection | None:
-        held = wallet_exposure(state) + sum(p.budget for p in trial.opened)
-        if held + plan.budget > self.limits.max_wallet_exposure:
+        held = wallet_exposure(state) + _planned(trial, state)
+        cost = plan_cost(plan, state)
+        if held + cost > self.limits.max_wallet_exposure:
             return (
                 RefusalCode.WALLET_EXPOSURE_REACHED,
-                f"{format_dollars(held)} + {format_dollars(plan.budget)}",
+                f"{format_dollars(held)} + {format_dollars(cost)}",
             )
         return None
 
@@ -214,18 +222,19 @@ class Risk:
         if loss >= self.limits.max_day_loss:
             return RefusalCode.DAY_LOSS_REACHED, f"lost {format_dollars(loss)} today"
         turnover = state.portfolio.turnover(state.now_ns)
-        pending = reserved_budget(state) + sum(p.budget for p in trial.opened)
-        if turnover + pending + plan.budget > self.limits.max_day_turnover:
+        pending = reserved_budget(state) + _planned(trial, state)
+        if turnover + pending + plan_cost(plan, state) > self.limits.max_day_turnover:
             return RefusalCode.DAY_TURNOVER_REACHED, f"{format_dollars(turnover)} today"
         return None
 
     @staticmethod
     def _bundle_cash(plan: OpenBundle, state: State, trial: Verdict) -> Objection | None:
-        free = state.portfolio.cash - reserved_budget(state) - sum(p.budget for p in trial.opened)
-        if plan.budget > free:
+        free = state.portfolio.cash - reserved_budget(state) - _planned(trial, state)
+        cost = plan_cost(plan, state)
+        if cost > free:
             return (
                 RefusalCode.CASH_INSUFFICIENT,
-                f"needs {format_dollars(plan.budget)}, free {format_dollars(free)}",
+                f"needs {format_dollars(cost)}, free {format_dollars(free)}",
             )
         return None
 
@@ -320,7 +329,7 @@ class Risk:
         if notional > self.limits.max_order_notional:
             return RefusalCode.ORDER_NOTIONAL_REACHED, format_dollars(notional)
         fee = state.universe.instruments[intent.instrument_id].fees.fee(intent.price, intent.qty)
-        if notional + fee > state.portfolio.cash - in_flight_cash(state):
+        if notional + fee > free_cash(state, trial.orders, trial.operations):
             return RefusalCode.CASH_INSUFFICIENT, format_dollars(state.portfolio.cash)
         return None
 
@@ -328,11 +337,7 @@ class Risk:
     def _order_tokens(intent: OrderIntent, state: State, trial: Verdict) -> Objection | None:
         if intent.side is Side.BUY:
             return None
-        pending = sum(
-            o.qty for o in trial.orders
-            if o.side is Side.SELL and o.instrument_id == intent.instrument_id
-        )  # fmt: skip
-        free = free_tokens(intent.instrument_id, state) - pending
+        free = free_tokens(intent.instrument_id, state, trial.orders, trial.operations)
         if intent.qty > free:
             return RefusalCode.POSITION_INSUFFICIENT, f"free {format_units(free)}"
         return None
@@ -341,19 +346,31 @@ class Risk:
 
     @staticmethod
     def _operation(intent: OperationIntent, state: State, trial: Verdict) -> Objection | None:
-        known = intent.kind is OperationKind.REDEEM or intent.bundle_id in state.bundles.open
-        known = known or any(p.bundle_id == intent.bundle_id for p in trial.opened)
-        if not known:
+        bundle = state.bundles.open.get(intent.bundle_id)
+        plan = next((p for p in trial.opened if p.bundle_id == intent.bundle_id), None)
+        plan = bundle.plan if bundle is not None else plan
+        if plan is None and intent.kind is not OperationKind.REDEEM:
             return RefusalCode.BUNDLE_UNKNOWN, intent.bundle_id
         if intent.kind is OperationKind.SPLIT and state.trading is TradingState.REDUCING:
             return RefusalCode.TRADING_REDUCING, state.trading_reason
-        if -intent.cash > state.portfolio.cash - in_flight_cash(state):
-            return RefusalCode.CASH_INSUFFICIENT, format_dollars(state.portfolio.cash)
+        if intent.cash < 0:
+            cost = Cash(-intent.cash)
+            made = bundle is not None and bundle.split_live
+            made = made or any(o.bundle_id == intent.bundle_id for o in trial.operations)
+            if plan is None or made or cost > split_cost(plan):
+                return RefusalCode.LEG_EXCEEDED, f"{format_dollars(cost)} is not in the plan"
+            if cost > free_cash(state, trial.orders, trial.operations):
+                return RefusalCode.CASH_INSUFFICIENT, format_dollars(state.portfolio.cash)
         for instrument_id, qty in intent.burn:
-            free = free_tokens(instrument_id, state)
+            free = free_tokens(instrument_id, state, trial.orders, trial.operations)
             if qty > free:
                 return RefusalCode.POSITION_INSUFFICIENT, f"{instrument_id}: {format_units(free)}"
         return None
+
+
+def _planned(trial: Verdict, state: State) -> int:
+    """What the bundles that open in the same decision can cost."""
+    return sum(plan_cost(plan, state) for plan in trial.opened)
 
 
 def _in_flight(intent: OrderIntent, state: State, trial: Verdict) -> int:

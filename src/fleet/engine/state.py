@@ -19,6 +19,7 @@ from fleet.engine.bundles import Bundle, Bundles, OperationStatus
 from fleet.engine.orders import Fact, Order, Orders
 from fleet.engine.portfolio import Portfolio, Position
 
+STANDING_ORDERS: Final = ("resume", "reduce", "pause")
 EMPTY_UNIVERSE: Final = Universe(instruments={}, markets={})
 
 
@@ -38,6 +39,8 @@ class State:
         self.trading_reason = "not started"
         self.trading_by = "start"
         self.reconciled = False
+        self.operator = "resume"
+        """The newest standing order of a person: resume, reduce or pause. Survives restarts."""
         self.resolved: dict[InstrumentId, int] = {}
         self.now_ns = 0
         self.moment_ns = 0
@@ -62,6 +65,7 @@ class State:
             ev.TradingStateChanged: self._trading_changed,
             ev.Reconciled: self._reconciled,
             ev.RunStarted: self._run_started,
+            ev.OperatorCommanded: self._operator_commanded,
             ev.DecisionMade: self._decided,
             ev.OrderSigned: self._order_fact,
             ev.OrderAccepted: self._order_fact,
@@ -141,6 +145,10 @@ class State:
 
     def _reconciled(self, _event: ev.Reconciled) -> None:
         self.reconciled = True
+
+    def _operator_commanded(self, event: ev.OperatorCommanded) -> None:
+        if event.action in STANDING_ORDERS:
+            self.operator = event.action
 
     def _trading_changed(self, event: ev.TradingStateChanged) -> None:
         self.trading = event.state

@@ -29,6 +29,8 @@ from fleet.venues.paper import PaperSettings, PaperVenue
 
 TICK_NS: Final = 1_000_000_000
 BY: Final = "replay"
+LOST: Final = 2
+"""``FrameKind.DISCONNECTED`` of a tape."""
 
 
 class Frame(Protocol):
@@ -41,7 +43,12 @@ class Frame(Protocol):
 
     @property
     def payload(self) -> bytes:
-        """The raw text frame."""
+        """The raw text frame; empty on a tape's own marks."""
+        ...
+
+    @property
+    def kind(self) -> int:
+        """0 a frame, 1 a connection came up, 2 one was lost."""
         ...
 
 
@@ -157,7 +164,12 @@ class Replay:
         return self.report(time.perf_counter() - began)
 
     def feed(self, frame: Frame) -> None:
-        """Replay one frame."""
+        """Replay one frame, or drop the books where the tape says that a connection was lost."""
+        if frame.kind:
+            if frame.kind == LOST and self._venue is not None:
+                self._let_time_pass(frame.ts_recv)
+                self._drop_books(self._now_ns, "the recorded connection was lost")
+            return
         self.quality.frames += 1
         for event in self._decode(frame.payload, frame.ts_recv):
             at_ns = event.ts_recv or event.ts_event
@@ -182,7 +194,8 @@ class Replay:
         if self._venue is None:
             self._begin(at_ns)
         elif at_ns - self._now_ns > self._gap_ns:
-            self._drop_books(at_ns)
+            self.quality.gaps += 1
+            self._drop_books(at_ns, "silent for longer than the watchdog allows")
         venue = self._venue
         while venue is not None:
             due = min(venue.next_due_ns() or at_ns + 1, self._next_tick_ns)
@@ -226,8 +239,7 @@ class Replay:
             )
         )
 
-    def _drop_books(self, at_ns: int) -> None:
-        self.quality.gaps += 1
+    def _drop_books(self, at_ns: int, reason: str) -> None:
         self._touched = None
         self._handle(
             ev.FeedDisconnected(
@@ -235,7 +247,7 @@ class Replay:
                 ts_recv=at_ns,
                 connection="recording",
                 instruments=tuple(self.state.books),
-                reason="silent for longer than the watchdog allows",
+                reason=reason,
             )
         )
 

@@ -1,0 +1,158 @@
+"""ArbHunter: its settings in the environment, and how they become strategy and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from fleet.config import count, dollars, flag, milliseconds, one_of, ratio, setting
+from fleet.domain.units import SCALE, Cash, Price
+from fleet.engine.risk import RiskLimits
+from fleet.engine.state import View
+from fleet.runtime.bootstrap import BotSpec, Loaded
+from fleet.runtime.settings import SHARED
+from fleet.strategies.arbitrage import Arbitrage, ArbSettings
+from fleet.strategies.legs import ExecutionSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Threshold and trade size for one kind of market, from the operations guide."""
+
+    min_profit: int
+    trade_size: Cash
+
+
+PROFILES: Final[Mapping[str, Profile]] = {
+    "low": Profile(SCALE * 3 // 1000, Cash(50 * SCALE)),
+    "medium": Profile(SCALE * 5 // 1000, Cash(100 * SCALE)),
+    "high": Profile(SCALE * 7 // 1000, Cash(200 * SCALE)),
+}
+"""By market volatility: 0.3 % and $50, 0.5 % and $100, 0.7 % and $200 a leg."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArbEnv:
+    """ArbHunter's settings. Threshold and size not given come from the profile."""
+
+    profile: str = setting(
+        "ARB_PROFILE",
+        one_of(*PROFILES),
+        "medium",
+        "the market volatility ArbHunter is set for: low, medium or high",
+    )
+    min_profit: int | None = setting(
+        "ARB_MIN_PROFIT_THRESHOLD",
+        ratio,
+        None,
+        "the least profit after fees as a share of the money put in; by profile 0.003, 0.005, 0.007",
+    )
+    trade_size: Cash | None = setting(
+        "ARB_TRADE_SIZE_USD",
+        dollars,
+        None,
+        "the most dollars a leg; by profile 50, 100, 200",
+    )
+    min_yearly_return: int = setting(
+        "ARB_MIN_YEARLY_RETURN",
+        ratio,
+        "0.2",
+        "the least yearly return of an idea whose money is locked until resolution",
+    )
+    unwind_slippage: int = setting(
+        "ARB_UNWIND_SLIPPAGE",
+        ratio,
+        "0.03",
+        "how many dollars a share below the bid a lonely leg is first offered",
+    )
+    cooldown_ns: int = setting(
+        "ARB_COOLDOWN_MS",
+        milliseconds,
+        "1000",
+        "the pause in milliseconds before the same idea is tried again",
+    )
+    max_open: int = setting(
+        "ARB_MAX_OPEN_BUNDLES", count, "4", "the number of ideas worked at the same time"
+    )
+    complement: bool = setting("ARB_COMPLEMENT", flag, "true", "whether YES + NO is watched")
+    sets: bool = setting("ARB_SETS", flag, "true", "whether outcome sets are watched")
+    ladders: bool = setting("ARB_LADDERS", flag, "true", "whether ladders are watched")
+    legs: str = setting(
+        "ARB_LEGS",
+        one_of("sequential", "together"),
+        "sequential",
+        "how legs are sent: sequential (thinnest first, the rest by what filled) or together",
+    )
+    max_order: Cash = setting(
+        "ARB_MAX_ORDER_USD", dollars, "250", "the limit of one order in dollars"
+    )
+    max_market: Cash = setting(
+        "ARB_MAX_MARKET_USD", dollars, "500", "the limit of one market in dollars at cost"
+    )
+    max_wallet: Cash = setting(
+        "ARB_MAX_WALLET_USD", dollars, "4000", "the limit of the whole wallet in dollars at cost"
+    )
+    max_turnover: Cash = setting(
+        "ARB_MAX_DAY_TURNOVER_USD", dollars, "50000", "the limit of a UTC day's turnover in dollars"
+    )
+    max_day_loss: Cash = setting(
+        "ARB_MAX_DAY_LOSS_USD",
+        dollars,
+        "50",
+        "the realised loss of a UTC day in dollars after which nothing new is opened",
+    )
+    max_orders: int = setting(
+        "ARB_MAX_ORDERS_IN_FLIGHT", count, "20", "the number of orders open at the same time"
+    )
+
+
+def arb_settings(env: ArbEnv) -> ArbSettings:
+    """The strategy's settings."""
+    profile = PROFILES[env.profile]
+    return ArbSettings(
+        min_profit=profile.min_profit if env.min_profit is None else env.min_profit,
+        trade_size=profile.trade_size if env.trade_size is None else env.trade_size,
+        min_yearly_return=env.min_yearly_return,
+        unwind_slippage=Price(env.unwind_slippage),
+        cooldown_ns=env.cooldown_ns,
+        max_open_bundles=env.max_open,
+        complement=env.complement,
+        sets=env.sets,
+        ladders=env.ladders,
+        execution=ExecutionSettings(together=env.legs == "together"),
+    )
+
+
+def limits(loaded: Loaded) -> RiskLimits:
+    """The bot's hard limits."""
+    env = loaded.of(ArbEnv)
+    return RiskLimits(
+        max_order_notional=env.max_order,
+        max_market_exposure=env.max_market,
+        max_wallet_exposure=env.max_wallet,
+        max_day_turnover=env.max_turnover,
+        max_day_loss=env.max_day_loss,
+        max_orders_in_flight=env.max_orders,
+    )
+
+
+def strategy(loaded: Loaded, view: View) -> Arbitrage:
+    """The strategy over one view."""
+    return Arbitrage(arb_settings(loaded.of(ArbEnv)), view)
+
+
+KNOWN: Final[tuple[type, ...]] = (*SHARED, ArbEnv)
+"""Every settings type of the fleet; a later bot adds its own here."""
+
+SPEC: Final = BotSpec(
+    name="ArbHunter",
+    slug="arbhunter",
+    summary="ArbHunter finds and works arbitrage on Polymarket's order books: YES + NO of a market,"
+    " outcome sets, and ladders. On paper by default, against the local sandbox by default.",
+    settings=(ArbEnv,),
+    known=KNOWN,
+    strategy=strategy,
+    limits=limits,
+    opportunity="ARB OPPORTUNITY",
+)

@@ -1,0 +1,234 @@
+"""From the command line to a running bot: the one place where implementations are chosen.
+
+Exit codes: 0 asked to stop · 75 a twin or another engine on the same wallet runs · 78 stay down
+(settings, kill latch, live refused, accounts that do not agree) · 1 anything a restart may heal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import dotenv
+
+from fleet import logs
+from fleet.clock import LiveClock
+from fleet.config import ConfigError, Mode, Paths, load_all, pick, read_env_file
+from fleet.engine.engine import Strategy
+from fleet.engine.risk import RiskLimits
+from fleet.engine.state import View
+from fleet.journal.database import JournalError
+from fleet.journal.locks import LockError, TwinRunning
+from fleet.journal.locks import acquire as acquire_lock
+from fleet.runtime import preflight
+from fleet.runtime.settings import SHARED, FleetSettings
+
+EXIT_OK: Final = 0
+EXIT_RETRY: Final = 1
+EXIT_TWIN: Final = 75
+EXIT_STAY_DOWN: Final = 78
+TWIN_WAIT_S: Final = 3.0
+SECRET_MARKS: Final = ("PRIVATE_KEY", "SECRET", "PASSPHRASE", "API_KEY", "TOKEN", "PASSWORD")
+FEEDS: Final = ("sandbox", "polymarket")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """The settings of one start, all types together."""
+
+    items: list[Any]
+
+    def of(self, kind: type[T]) -> T:
+        """The settings of one type."""
+        return pick(self.items, kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BotSpec:
+    """What makes one bot different from another."""
+
+    name: str
+    """As PM2 shows it, ``ArbHunter``."""
+    slug: str
+    """As files are named, ``arbhunter``."""
+    summary: str
+    settings: tuple[type, ...]
+    """The bot's own settings types; those in ``SHARED`` come with every bot."""
+    known: tuple[type, ...]
+    """The settings types of the whole fleet, to tell a misspelt key from another bot's."""
+    strategy: Callable[[Loaded, View], Strategy]
+    limits: Callable[[Loaded], RiskLimits]
+    opportunity: str
+    """The word a found idea is logged under."""
+
+
+def parse_arguments(spec: BotSpec, argv: Sequence[str]) -> argparse.Namespace:
+    """Read the flags every bot has; wrong ones end the process with code 2 and usage."""
+    parser = argparse.ArgumentParser(
+        prog=f"run_{spec.slug}.py",
+        description=spec.summary,
+        epilog="Settings are read from .env beside this script; see docs/configuration.md. "
+        "Exit codes: 0 asked to stop, 75 a twin is running, 78 stay down until a person has "
+        "repaired something, 1 a restart may heal it.",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=[mode.value for mode in Mode],
+        default=Mode.PAPER.value,
+        help="paper: live market data, simulated venue (default); replay: recorded data, simulated"
+        " venue; live: real orders (not built yet)",
+    )
+    parser.add_argument(
+        "--feed",
+        choices=FEEDS,
+        default=FEEDS[0],
+        help="where market data comes from: the local sandbox (default) or Polymarket",
+    )
+    parser.add_argument(
+        "--replay",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="tapes (*.tape.zst) or recordings (*.jsonl.gz) to replay; implies --mode replay",
+    )
+    parser.add_argument(
+        "--duration", type=_positive, metavar="SECONDS", help="stop in order after this long"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="make the checks before trading, print them, end"
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.replay:
+        arguments.mode = Mode.REPLAY.value
+    elif arguments.mode == Mode.REPLAY.value:
+        parser.error("--mode replay needs --replay FILE...")
+    return arguments
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from error
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("expected a number of seconds above 0")
+    return value
+
+
+def main(spec: BotSpec, argv: Sequence[str], environ: MutableMapping[str, str], home: Path) -> int:
+    """Run one bot and return its exit code. ``home`` is where the scripts are."""
+    arguments = parse_arguments(spec, argv)
+    os.umask(0o077)
+    paths = Paths(root=Path(environ.get("FLEET_HOME") or home).absolute())
+    mode = Mode(arguments.mode)
+    try:
+        loaded = load_settings(spec, paths, environ)
+    except ConfigError as error:
+        _say(f"{spec.name} cannot start: the settings in {paths.env_file} need repair.\n{error}")
+        return EXIT_STAY_DOWN
+    _drop_secrets(environ)
+    if mode is Mode.LIVE:
+        _say(
+            f"{spec.name}: the live path is not built yet, no real order can be sent."
+            " Use --mode paper."
+        )
+        return EXIT_STAY_DOWN
+    if arguments.dry_run:
+        return dry_run(spec, paths, loaded)
+    if mode is Mode.REPLAY:
+        from fleet.runtime.replay_files import replay_and_print
+
+        return replay_and_print(
+            arguments.replay,
+            build=lambda view: spec.strategy(loaded, view),
+            limits=spec.limits(loaded),
+        )
+    return _run_locked(spec, arguments, loaded, paths, environ)
+
+
+def load_settings(spec: BotSpec, paths: Paths, environ: Mapping[str, str]) -> Loaded:
+    """All settings this bot needs: ``.env``, overruled by the environment. Raises ``ConfigError``."""
+    mapping = {**read_env_file(paths.env_file, dotenv.dotenv_values), **environ}
+    kinds = [*spec.settings, *(kind for kind in SHARED if kind.__name__ != "WalletEnv")]
+    return Loaded(items=load_all(kinds, mapping, spec.known))
+
+
+def _drop_secrets(environ: MutableMapping[str, str]) -> None:
+    """Paper has no use for a key; what is not there cannot leak."""
+    for key in list(environ):
+        if any(mark in key.upper() for mark in SECRET_MARKS):
+            del environ[key]
+
+
+def dry_run(spec: BotSpec, paths: Paths, loaded: Loaded) -> int:
+    """Make the checks, print them, change nothing."""
+    checks = preflight.run(
+        paths,
+        bot=spec.slug,
+        now_ns=LiveClock().now_ns(),
+        disk_free_min_mb=loaded.of(FleetSettings).disk_free_min_mb,
+    )
+    for check in checks:
+        verdict = "ok  " if check.ok else "FAIL"
+        cure = f"  ->  {check.problem}" if check.problem else ""
+        _say(f"{verdict} {check.name:<13} {check.found}{cure}", stream=sys.stdout)
+    failed = [check for check in checks if not check.ok]
+    ending = f"{len(failed)} of {len(checks)} checks failed" if failed else "all checks passed"
+    _say(f"{spec.name}: {ending}", stream=sys.stdout)
+    return EXIT_STAY_DOWN if failed else EXIT_OK
+
+
+def _run_locked(
+    spec: BotSpec,
+    arguments: argparse.Namespace,
+    loaded: Loaded,
+    paths: Paths,
+    environ: MutableMapping[str, str],
+) -> int:
+    label = f"{spec.name} {arguments.mode} {arguments.feed}"
+    try:
+        outlets = logs.start(label=label, file=paths.logs / f"{spec.slug}.log")
+    except OSError as error:
+        _say(f"{spec.name} cannot write its log: {error}; run ./setup_logs.sh")
+        return EXIT_STAY_DOWN
+    log = logs.get("bootstrap")
+    try:
+        with acquire_lock(paths.lock(spec.slug), TWIN_WAIT_S):
+            failed = [
+                check
+                for check in preflight.run(
+                    paths,
+                    bot="",
+                    now_ns=LiveClock().now_ns(),
+                    disk_free_min_mb=loaded.of(FleetSettings).disk_free_min_mb,
+                )
+                if not check.ok
+            ]
+            for check in failed:
+                log.error("PREFLIGHT", check=check.name, found=check.found, cure=check.problem)
+            if failed:
+                return EXIT_STAY_DOWN
+            import uvloop
+
+            from fleet.runtime.bot import Bot
+
+            bot = Bot(spec, arguments, loaded, paths, environ)
+            return uvloop.run(bot.run())
+    except TwinRunning as error:
+        log.error("TWIN", reason=str(error))  # noqa: TRY400 - no defect, no traceback
+        return EXIT_TWIN
+    except (LockError, JournalError) as error:
+        log.error("CANNOT START", reason=str(error))  # noqa: TRY400 - as above
+        return EXIT_RETRY
+    finally:
+        outlets.stop()
+
+
+def _say(text: str, stream: Any = None) -> None:
+    (stream or sys.stderr).write(f"{text}\n")

@@ -1,0 +1,379 @@
+"""One running bot: built, recovered, supervised, and stopped in order.
+
+The order matters and is the same at every start, first or after a crash: lease, catalogue, journal
+folded, accounts reconciled, feed, and only when every book has its snapshot is trading allowed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+from collections.abc import Callable, MutableMapping
+from typing import TYPE_CHECKING
+
+import fleet as package
+from fleet import logs
+from fleet.clock import NS_PER_SECOND, LiveClock
+from fleet.config import Mode, Paths
+from fleet.domain import events as ev
+from fleet.domain.instruments import Universe
+from fleet.engine.engine import Engine
+from fleet.engine.risk import Risk
+from fleet.engine.state import State, View
+from fleet.journal.database import JournalDamaged, JournalError, JournalForeign
+from fleet.journal.fleet import FleetState, Lease, LeaseHeld
+from fleet.journal.store import JournalStore
+from fleet.runtime import pm2
+from fleet.runtime.components import ComponentFailed, Node, Supervisor
+from fleet.runtime.execution import PaperExecution
+from fleet.runtime.market_source import MarketSource, SourceFailed
+from fleet.runtime.parts import (
+    LEASE_NS,
+    DayBoard,
+    FeedPart,
+    LatchWatch,
+    LeaseKeeper,
+    StatusPart,
+)
+from fleet.runtime.recovery import query_of, reconcile
+from fleet.runtime.reporting import Reporter, ReportingJournal
+from fleet.runtime.runner import Runner
+from fleet.runtime.settings import FleetSettings, PaperEnv
+from fleet.runtime.status import Identity, StatusBoard, write_status
+from fleet.venues.paper import PaperSettings, PaperVenue
+
+if TYPE_CHECKING:
+    from fleet.runtime.bootstrap import BotSpec, Loaded
+
+EXIT_OK, EXIT_RETRY, EXIT_TWIN, EXIT_STAY_DOWN = 0, 1, 75, 78
+HEALTH_S = 10.0
+RESOLVE_NS = 5 * NS_PER_SECOND
+CONFIRM_NS = 5 * NS_PER_SECOND
+"""From mined to confirmed on paper: a few blocks."""
+
+
+class Bot:
+    """Everything of one bot between the lock and the exit code."""
+
+    def __init__(
+        self,
+        spec: BotSpec,
+        arguments: argparse.Namespace,
+        loaded: Loaded,
+        paths: Paths,
+        environ: MutableMapping[str, str],
+    ) -> None:
+        """Remember; nothing is opened yet."""
+        self.spec = spec
+        self.mode = Mode(arguments.mode)
+        self.feed_name: str = arguments.feed
+        self.duration: float | None = arguments.duration
+        self.loaded = loaded
+        self.paths = paths
+        self.environ = environ
+        self.clock = LiveClock()
+        self.log = logs.get("bot")
+        self._ending = asyncio.Event()
+        self._code = EXIT_OK
+        self._why = ""
+        self._supervisor: Supervisor | None = None
+
+    # --- life ---------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Live until asked to end, and return the exit code."""
+        started_ns = self.clock.now_ns()
+        self.log.info(
+            "STARTING", version=package.__version__, pid=os.getpid(), mode=self.mode.value,
+            feed=self.feed_name, note=self._note(),
+        )  # fmt: skip
+        channel = self._connect_pm2()
+        self._on_signals()
+        try:
+            with FleetState(self.paths.fleet_db) as fleet:
+                lease = fleet.acquire(
+                    f"{self.mode.value}:{self.spec.slug}", self.spec.name, os.getpid(), LEASE_NS,
+                    self.clock.now_ns(), predecessor_dead=True,
+                )  # fmt: skip
+                try:
+                    await self._trade(fleet, lease, channel, started_ns)
+                finally:
+                    fleet.release(lease)
+        except LeaseHeld as error:
+            self.end(EXIT_TWIN, str(error))
+        except (JournalDamaged, JournalForeign) as error:
+            self.end(EXIT_STAY_DOWN, str(error))
+        except (JournalError, ComponentFailed, SourceFailed) as error:
+            self.end(EXIT_RETRY, str(error))
+        finally:
+            if channel is not None:
+                channel.close()
+        level = self.log.info if self._code == EXIT_OK else self.log.error
+        level("STOPPED", code=self._code, reason=self._why)
+        return self._code
+
+    def _note(self) -> str:
+        if self.feed_name == "sandbox":
+            return "simulated markets of the local sandbox, simulated orders: no real money"
+        return "real market data, simulated orders: no real money"
+
+    def end(self, code: int, why: str) -> None:
+        """Ask for the end; the first reason counts."""
+        if not self._why:
+            self._code, self._why = code, why
+        self._ending.set()
+
+    def _on_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.end, EXIT_OK, f"signal {number.name}")
+
+    def _connect_pm2(self) -> pm2.Channel | None:
+        loop = asyncio.get_running_loop()
+        return pm2.connect(
+            self.environ,
+            dispatch=loop.call_soon_threadsafe,
+            on_shutdown=lambda: self.end(EXIT_OK, "PM2 asked to stop"),
+            on_orphan=lambda: self.end(EXIT_OK, "the PM2 daemon is gone"),
+        )
+
+    # --- building -----------------------------------------------------------------------------
+
+    async def _trade(
+        self,
+        fleet: FleetState,
+        lease: Lease,
+        channel: pm2.Channel | None,
+        started_ns: int,
+    ) -> None:
+        source = MarketSource(self.feed_name, self.loaded, self.paths, self.clock)
+        universe = await source.load_universe(self._ending)
+        if universe is None:
+            return
+        run_id = ev.RunId(f"{started_ns:x}-{os.getpid()}")
+        with (
+            JournalStore(
+                self.paths.journal(self.spec.slug, self.mode),
+                bot=self.spec.name, mode=self.mode.value, run_id=run_id,
+            ) as journal,
+            JournalStore(
+                self.paths.paper_ledger(self.spec.slug),
+                bot=self.spec.name, mode="paper-venue", run_id=run_id,
+            ) as ledger,
+        ):  # fmt: skip
+            state = State(universe)
+            for entry in journal.read():
+                state.apply(entry.event)
+            reporter = Reporter(state, opportunity=self.spec.opportunity)
+            engine = Engine(
+                state=state,
+                strategy=self.spec.strategy(self.loaded, View(state)),
+                risk=Risk(self.spec.limits(self.loaded)),
+                journal=ReportingJournal(journal, reporter),
+            )
+            feed = FeedPart(lambda: source.make_feed(universe, runner.put_market))
+            runner = Runner(engine, self.clock, lambda: supervisor.failed("feed", "inbox full"))
+            venue = self._paper_venue(state, universe, ledger)
+            execution = PaperExecution(venue, self.clock, runner.put_facts)
+            runner.execution = execution
+            self._stamp(runner, ev.RunStarted, run_id=run_id, bot=self.spec.name,
+                        mode=self.mode.value, version=package.__version__)  # fmt: skip
+            if not await self._reconciled(runner, execution):
+                return
+            identity = Identity(bot=self.spec.name, mode=self.mode.value, feed=self.feed_name,
+                                started_ns=started_ns)  # fmt: skip
+            nodes = [
+                Node(component=LeaseKeeper(fleet, lease, self.clock, runner.crashed)),
+                Node(component=LatchWatch(fleet, lambda why: self._latched(runner, why))),
+                Node(component=feed, requires=("lease", "latch")),
+            ]
+            supervisor = Supervisor(nodes, self.clock, lambda why: self.end(EXIT_RETRY, why))
+            board = StatusBoard(
+                identity, engine=engine, runner=runner, reporter=reporter,
+                supervisor=supervisor, disk=self.paths.var,
+            )  # fmt: skip
+            supervisor.add(
+                Node(
+                    component=StatusPart(
+                        board, self.clock, channel=channel,
+                        write=lambda status: write_status(
+                            self.paths.status(self.spec.slug), status
+                        ),
+                        day_board=DayBoard(
+                            fleet, self.clock, bot=self.spec.name, mode=self.mode.value,
+                            limit=self.loaded.of(FleetSettings).max_day_loss,
+                        ),
+                    ),
+                    requires=("feed",),
+                    required=False,
+                )
+            )  # fmt: skip
+            self._supervisor = supervisor
+            if channel is not None:
+                self._offer_actions(channel, runner, board)
+            await self._live(runner, supervisor, board, feed, execution, channel, journal)
+            self._stamp(runner, ev.RunStopped, run_id=run_id, reason=self._why)
+
+    def _paper_venue(self, state: State, universe: Universe, ledger: JournalStore) -> PaperVenue:
+        env = self.loaded.of(PaperEnv)
+        return PaperVenue(
+            settings=PaperSettings(
+                latency_ns=env.latency_ns,
+                answer_ns=env.answer_ns,
+                mined_ns=env.mined_ns,
+                confirmed_ns=env.mined_ns + CONFIRM_NS,
+                operation_ns=env.operation_ns,
+                cash=env.cash,
+            ),
+            instruments=universe.instruments,
+            books=state.books,
+            ledger=ledger,
+            facts=(entry.event for entry in ledger.read()),
+            now_ns=self.clock.now_ns(),
+        )
+
+    # --- living -------------------------------------------------------------------------------
+
+    async def _reconciled(self, runner: Runner, execution: PaperExecution) -> bool:
+        state = runner.engine.state
+        truth = await execution.account(query_of(state))
+        left = reconcile(
+            state, truth, runner.handle, venue=execution.name, now_ns=self.clock.now_ns()
+        )
+        if left:
+            self.end(
+                EXIT_STAY_DOWN,
+                f"journal and venue do not agree ({left}); see docs/runbook.md, 'Accounts differ'",
+            )
+        return not left
+
+    async def _live(
+        self,
+        runner: Runner,
+        supervisor: Supervisor,
+        board: StatusBoard,
+        feed: FeedPart,
+        execution: PaperExecution,
+        channel: pm2.Channel | None,
+        journal: JournalStore,
+    ) -> None:
+        loop = asyncio.create_task(runner.run())
+        watch = asyncio.create_task(self._watch(runner, supervisor, execution, journal))
+        try:
+            await supervisor.start()
+            if await self._first_snapshots(feed):
+                self._allow_trading(runner)
+                board.ready = True
+                if channel is not None:
+                    channel.ready()
+                self.log.info("READY", after_ms=self._age_ms(board))
+            await self._until_end(loop, watch)
+        finally:
+            board.ready = False
+            self._stamp(runner, ev.TradingStateChanged, state=ev.TradingState.HALTED,
+                        reason=self._why or "stopping", by="stop")  # fmt: skip
+            watch.cancel()
+            runner.stop()
+            await asyncio.gather(loop, watch, return_exceptions=True)
+            await supervisor.stop()
+            execution.close()
+
+    def _age_ms(self, board: StatusBoard) -> int:
+        return (self.clock.now_ns() - board.identity.started_ns) // 1_000_000
+
+    async def _first_snapshots(self, feed: FeedPart) -> bool:
+        """Wait until every book has its snapshot; false when the end comes first."""
+        while not feed.settled:
+            if self._ending.is_set():
+                return False
+            await asyncio.sleep(0.02)
+        return True
+
+    def _allow_trading(self, runner: Runner) -> None:
+        order = runner.engine.state.operator
+        states = {
+            "resume": (ev.TradingState.ACTIVE, "reconciled, all books ready"),
+            "reduce": (ev.TradingState.REDUCING, "an operator asked for it"),
+            "pause": (ev.TradingState.HALTED, "paused by an operator"),
+        }
+        state, reason = states[order]
+        self._stamp(runner, ev.TradingStateChanged, state=state, reason=reason, by="start")
+
+    async def _until_end(self, *tasks: asyncio.Task[None]) -> None:
+        ending = asyncio.create_task(self._ending.wait())
+        done, _ = await asyncio.wait(
+            {ending, *tasks}, timeout=self.duration, return_when=asyncio.FIRST_COMPLETED
+        )
+        ending.cancel()
+        if not done:
+            self.end(EXIT_OK, f"ran for {self.duration:g} s as asked")
+        for task in done & set(tasks):
+            error = task.exception()
+            if error is not None:
+                self.end(EXIT_RETRY, f"{type(error).__name__}: {error}")
+                self.log.error("CRASHED", exc_info=error)
+
+    async def _watch(
+        self,
+        runner: Runner,
+        supervisor: Supervisor,
+        execution: PaperExecution,
+        journal: JournalStore,
+    ) -> None:
+        """Health every ten seconds; orders of unknown outcome are asked about in between."""
+        asked_ns = 0
+        checked_ns = self.clock.now_ns()
+        while True:
+            await asyncio.sleep(0.25)
+            now_ns = self.clock.now_ns()
+            if runner.failure:
+                self.end(EXIT_RETRY, runner.failure)
+                return
+            if now_ns - checked_ns >= HEALTH_S * NS_PER_SECOND:
+                checked_ns = now_ns
+                await supervisor.check()
+                journal.checkpoint()
+            if runner.engine.state.orders.unresolved() and now_ns - asked_ns > RESOLVE_NS:
+                asked_ns = now_ns
+                truth = await execution.account(query_of(runner.engine.state))
+                runner.put_facts(truth.facts)
+
+    def _latched(self, runner: Runner, why: str) -> None:
+        if runner.engine.state.trading is not ev.TradingState.HALTED:
+            self._stamp(runner, ev.TradingStateChanged, state=ev.TradingState.HALTED, reason=why,
+                        by="kill latch")  # fmt: skip
+        self.end(EXIT_STAY_DOWN, f"{why}. Find out why, then run `fleet resume`")
+
+    # --- operators ----------------------------------------------------------------------------
+
+    def _offer_actions(self, channel: pm2.Channel, runner: Runner, board: StatusBoard) -> None:
+        changes = {
+            "pause": ev.TradingState.HALTED,
+            "reduce": ev.TradingState.REDUCING,
+            "resume": ev.TradingState.ACTIVE,
+        }
+        for action, state in changes.items():
+            channel.action(action, self._change(runner, board, action, state))
+        channel.action("status", lambda _argument: board.snapshot(self.clock.now_ns()))
+
+    def _change(
+        self, runner: Runner, board: StatusBoard, action: str, state: ev.TradingState
+    ) -> Callable[[str | None], object]:
+        def change(argument: str | None) -> object:
+            self._stamp(runner, ev.OperatorCommanded, action=action, by="pm2 trigger",
+                        argument=argument or "")  # fmt: skip
+            if board.ready:
+                self._stamp(runner, ev.TradingStateChanged, state=state,
+                            reason=f"an operator asked to {action}", by="operator")  # fmt: skip
+            return {
+                "trading": runner.engine.state.trading.value,
+                "reason": runner.engine.state.trading_reason,
+            }
+
+        return change
+
+    def _stamp(self, runner: Runner, kind: type[ev.Event], **fields: object) -> None:
+        now_ns = self.clock.now_ns()
+        runner.handle(kind(ts_event=now_ns, ts_recv=now_ns, **fields))

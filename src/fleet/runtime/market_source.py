@@ -1,0 +1,122 @@
+"""Where a bot's market data comes from: the catalogue and the feed of Polymarket or of the sandbox.
+
+The two differ in their addresses and in nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from fleet import logs
+from fleet.clock import Clock
+from fleet.config import Paths
+from fleet.domain.instruments import Universe
+from fleet.journal.tape import Tape, TapeError
+from fleet.runtime.settings import FleetSettings, PolymarketEnv, SandboxEnv
+from fleet.venues.polymarket.catalog import CatalogSettings, load_catalog
+from fleet.venues.polymarket.feed import MarketFeed, token_groups
+from fleet.venues.polymarket.shard import FeedSettings
+from fleet.venues.port import EventSink, Feed, VenueError
+from fleet.venues.transport import HttpSettings, JsonClient
+from fleet.venues.websocket import SessionSettings
+
+if TYPE_CHECKING:
+    from fleet.runtime.bootstrap import Loaded
+
+PAUSES_S: Final[Sequence[float]] = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0)
+"""How long to wait before asking again; about 16 s in all, then the process ends and is restarted."""
+
+
+class SourceFailed(Exception):  # noqa: N818 - a fact, like the events
+    """The market cannot be read; the text says why and what to do."""
+
+
+class MarketSource:
+    """Catalogue and feed of one market place."""
+
+    def __init__(self, feed: str, loaded: Loaded, paths: Paths, clock: Clock) -> None:
+        """``feed`` is ``sandbox`` or ``polymarket``."""
+        env = loaded.of(PolymarketEnv)
+        self.name = feed
+        self._clock = clock
+        self._paths = paths
+        self._tape = loaded.of(FleetSettings).tape
+        self._markets_max = env.markets_max
+        self._data_age_ns = env.data_age_max_ns
+        if feed == "sandbox":
+            origin = f"127.0.0.1:{loaded.of(SandboxEnv).port}"
+            self._gamma_url = f"http://{origin}/gamma"
+            self._clob_url = f"http://{origin}/clob"
+            self._ws_url = f"ws://{origin}/ws/market"
+            self._http = HttpSettings(timeout_s=5, attempts=1, per_second=1_000, burst=200)
+        else:
+            self._gamma_url, self._clob_url = env.gamma_url, env.clob_url
+            self._ws_url = env.ws_url
+            # A tenth of what the venue's general limit allows (9,000 per 10 s).
+            self._http = HttpSettings(per_second=90, burst=90)
+        self._log = logs.get("source")
+
+    async def load_universe(self, ending: asyncio.Event) -> Universe | None:
+        """The catalogue; nothing when the end was asked for meanwhile. Raises ``SourceFailed``."""
+        problem = ""
+        for pause_s in (*PAUSES_S, 0.0):
+            try:
+                return await self._load_once()
+            except VenueError as error:
+                if str(error) != problem:
+                    problem = str(error)
+                    self._log.warning("CATALOGUE not loaded yet", reason=problem)
+            try:
+                async with asyncio.timeout(pause_s):
+                    await ending.wait()
+                return None
+            except TimeoutError:
+                continue
+        cure = (
+            "start the sandbox (`make start`, or `fleet sandbox`)"
+            if self.name == "sandbox"
+            else "check the network and POLYMARKET_GAMMA_URL, POLYMARKET_CLOB_URL in .env"
+        )
+        raise SourceFailed(f"the catalogue of {self.name} cannot be read: {problem}; {cure}")
+
+    async def _load_once(self) -> Universe:
+        gamma = JsonClient(self._gamma_url, self._http)
+        clob = JsonClient(self._clob_url, self._http)
+        try:
+            catalog = await load_catalog(
+                gamma,
+                clob,
+                CatalogSettings(markets_max=self._markets_max),
+                now_ns=self._clock.now_ns(),
+            )
+        finally:
+            await gamma.close()
+            await clob.close()
+        universe = catalog.universe
+        self._log.info(
+            "CATALOGUE",
+            markets=len(universe.markets),
+            sets=len(universe.sets),
+            ladders=len(universe.ladders),
+            left_out=sum(catalog.left_out.values()),
+        )
+        return universe
+
+    def make_feed(self, universe: Universe, sink: EventSink) -> Feed:
+        """A feed of the whole universe that has not been started. Raises ``OSError``."""
+        tape = None
+        if self._tape:
+            try:
+                tape = Tape(self._paths.tape(self.name))
+            except TapeError as error:
+                raise OSError(str(error)) from error
+        return MarketFeed(
+            self._ws_url,
+            token_groups(universe.markets.values()),
+            sink,
+            settings=FeedSettings(session=SessionSettings(data_age_max_ns=self._data_age_ns)),
+            tape=tape,
+            clock=self._clock,
+        )

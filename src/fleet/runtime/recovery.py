@@ -1,0 +1,104 @@
+"""Start-up is crash recovery: fold the journal, ask the venue, agree, or refuse to trade.
+
+``reconcile`` compares what the journal folds to with the venue's books. Every venue fact the journal
+missed is handed to the engine as the event it is (with the venue's own ids, so that nothing counts
+twice); an order or operation the venue proves it never had is rejected. When all of it is in and
+cash or tokens still differ, the answer is a difference in words, and nobody may trade.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from fleet.domain import events as ev
+from fleet.domain.commands import Command
+from fleet.domain.units import format_dollars, format_units
+from fleet.engine.state import State
+from fleet.venues.account import AccountQuery, AccountTruth
+
+ABSENT = "the venue never had it"
+
+
+def query_of(state: State) -> AccountQuery:
+    """What this journal leaves open."""
+    return AccountQuery(
+        open_orders=frozenset(state.orders.open),
+        known_trades=state.portfolio.trades(),
+        unsettled_trades=frozenset(state.portfolio.unsettled_trades()),
+        pending_operations=frozenset(state.bundles.pending),
+    )
+
+
+def missed_facts(state: State, truth: AccountTruth, now_ns: int) -> list[ev.Event]:
+    """The events that bring the journal level with the venue, in the venue's order."""
+    missed: list[ev.Event] = [
+        replace(fact, ts_recv=now_ns) for fact in truth.facts if not _known(fact, state)
+    ]
+    stamp = {"ts_event": now_ns, "ts_recv": now_ns}
+    missed += [
+        ev.OrderRejected(**stamp, client_order_id=order_id, reason=ABSENT)
+        for order_id in truth.absent_orders
+    ]
+    missed += [
+        ev.OperationRejected(**stamp, operation_id=operation_id, reason=ABSENT)
+        for operation_id in truth.absent_operations
+    ]
+    return missed
+
+
+def _known(fact: ev.Event, state: State) -> bool:
+    match fact:
+        case ev.CashDeposited():
+            return state.portfolio.knows_deposit(fact.deposit_id)
+        case ev.OrderFilled():
+            return state.portfolio.settlement(fact.trade_id) is not None
+        case ev.FillSettled():
+            return state.portfolio.settlement(fact.trade_id) is fact.status
+        case ev.OrderAccepted():
+            order = state.orders.get(fact.client_order_id)
+            return order is not None and order.venue_order_id is not None
+        case _:
+            return False
+
+
+def difference(state: State, truth: AccountTruth) -> str:
+    """How cash or tokens differ between journal and venue, in words; empty when they agree."""
+    problems: list[str] = []
+    if state.portfolio.cash != truth.cash:
+        problems.append(
+            f"cash: journal {format_dollars(state.portfolio.cash)},"
+            f" venue {format_dollars(truth.cash)}"
+        )
+    held = {token: p.qty for token, p in state.portfolio.positions.items() if p.qty}
+    for token in sorted({*held, *truth.tokens}):
+        ours, theirs = held.get(token, 0), truth.tokens.get(token, 0)
+        if ours != theirs:
+            problems.append(
+                f"token {token}: journal {format_units(ours)}, venue {format_units(theirs)}"
+            )
+    return "; ".join(problems)
+
+
+def reconcile(
+    state: State,
+    truth: AccountTruth,
+    handle: Callable[[ev.Event], Sequence[Command]],
+    *,
+    venue: str,
+    now_ns: int,
+) -> str:
+    """Bring journal and venue together; the remaining difference, empty when they agree.
+
+    Commands that come back while halted (cancels) are the caller's to carry out through ``handle``.
+    """
+    missed = missed_facts(state, truth, now_ns)
+    for event in missed:
+        handle(event)
+    left = difference(state, truth)
+    stamp = {"ts_event": now_ns, "ts_recv": now_ns}
+    if left:
+        handle(ev.ReconciliationFailed(**stamp, venue=venue, difference=left))
+    else:
+        handle(ev.Reconciled(**stamp, venue=venue, adopted=len(missed)))
+    return left

@@ -1,0 +1,185 @@
+"""The loop: a bounded inbox, the engine, and the commands it returns.
+
+Nothing acts inside the callback that received a message: feeds, venues, timers and operators put
+events in the inbox and the loop takes them out at its own pace, account facts before market data.
+The inbox is bounded. When market data piles up beyond it, the market part is thrown away, every book
+is declared void and the feed is asked to start afresh: late data is worse than none. Account facts are
+never thrown away.
+
+An error of the journal ends the run: what cannot be recorded may not be done. An error of our own
+ends it too (``crashed``): the process exits, and start-up, which is recovery, sorts it out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from fleet import logs
+from fleet.clock import NS_PER_SECOND, Clock
+from fleet.domain import events as ev
+from fleet.domain.commands import Approved, CancelOrder, Command, StartTimer
+from fleet.engine.engine import Engine
+from fleet.journal.database import JournalError
+from fleet.runtime.execution import Execution
+from fleet.runtime.latency import LatencyWindow
+
+INBOX_MAX: Final = 20_000
+BATCH: Final = 256
+TICK: Final = "tick"
+
+
+class Runner:
+    """Feeds one engine and carries out what it commands."""
+
+    def __init__(self, engine: Engine, clock: Clock, on_overflow: Callable[[], None]) -> None:
+        """Run ``engine``; ``on_overflow`` asks the feed for fresh snapshots."""
+        self.engine = engine
+        self.latency = LatencyWindow()
+        self.handled = 0
+        self.overflows = 0
+        self.errors = 0
+        self.failure = ""
+        """Why the run ended by itself; empty while it runs."""
+        self.execution: Execution | None = None
+        self._clock = clock
+        self._on_overflow = on_overflow
+        self._market: deque[ev.AnyEvent] = deque()
+        self._facts: deque[ev.Event] = deque()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._log = logs.get("runner")
+        self._timers: set[asyncio.TimerHandle] = set()
+
+    # --- in -----------------------------------------------------------------------------------
+
+    def put_market(self, events: Sequence[ev.AnyEvent]) -> None:
+        """The sink of feeds."""
+        if len(self._market) + len(events) > INBOX_MAX:
+            self._overflow()
+            return
+        self._market.extend(events)
+        self._wake.set()
+
+    def put_facts(self, events: Sequence[ev.Event]) -> None:
+        """The sink of venues, timers and operators."""
+        self._facts.extend(events)
+        self._wake.set()
+
+    def _overflow(self) -> None:
+        self.overflows += 1
+        self.errors += 1
+        kept = [e for e in self._market if isinstance(e, ev.Event)]
+        self._market.clear()
+        self._log.error("INBOX full: market data dropped, books void", limit=INBOX_MAX)
+        now_ns = self._clock.now_ns()
+        self.put_facts(
+            [
+                *kept,
+                ev.FeedDisconnected(
+                    ts_event=now_ns,
+                    ts_recv=now_ns,
+                    connection="inbox",
+                    instruments=tuple(self.engine.state.books),
+                    reason="the inbox was full",
+                ),
+            ]
+        )
+        self._on_overflow()
+
+    @property
+    def backlog(self) -> int:
+        """Events waiting."""
+        return len(self._market) + len(self._facts)
+
+    # --- the loop -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Handle events until ``stop``; returns early with ``failure`` set when it cannot go on."""
+        tick = asyncio.create_task(self._tick())
+        try:
+            while not self._stopping and not self.failure:
+                await self._wake.wait()
+                self._wake.clear()
+                await self._drain()
+        finally:
+            tick.cancel()
+            for timer in self._timers:
+                timer.cancel()
+
+    def stop(self) -> None:
+        """End the loop after the event at hand."""
+        self._stopping = True
+        self._wake.set()
+
+    async def _drain(self) -> None:
+        handled = 0
+        while (self._facts or self._market) and not self.failure and not self._stopping:
+            event: ev.AnyEvent = self._facts.popleft() if self._facts else self._market.popleft()
+            self.handle(event)
+            handled += 1
+            if handled % BATCH == 0:
+                await asyncio.sleep(0)
+
+    def handle(self, event: ev.AnyEvent) -> Sequence[Command]:
+        """One event through the engine, and its commands carried out."""
+        try:
+            if isinstance(event, ev.TradePrinted) and self.execution is not None:
+                self.execution.observe(event)
+            commands = self.engine.handle(event)
+            if commands:
+                self._carry_out(commands)
+        except JournalError as error:
+            self._fail(f"the journal cannot be written: {error}")
+            return ()
+        self.handled += 1
+        if isinstance(event, ev.BookChanged):
+            self.latency.add(self._clock.now_ns() - event.ts_recv)
+        elif isinstance(event, ev.FrameRejected):
+            self.errors += 1
+        return commands
+
+    def _fail(self, reason: str) -> None:
+        self.errors += 1
+        self.failure = reason
+        self._log.error("TRADING STOPPED", reason=reason)
+        self._wake.set()
+
+    def crashed(self, reason: str) -> None:
+        """Some other part of the process cannot go on."""
+        if not self.failure:
+            self._fail(reason)
+
+    def _carry_out(self, commands: Sequence[Command]) -> None:
+        execution = self.execution
+        for command in commands:
+            match command:
+                case StartTimer():
+                    self._start_timer(command)
+                case Approved() if execution is not None:
+                    execution.submit(command)
+                case CancelOrder() if execution is not None:
+                    execution.cancel(command.client_order_id)
+                case _:
+                    self._fail(f"no venue to carry out {command}")
+
+    def _start_timer(self, command: StartTimer) -> None:
+        delay_s = max(0, command.at_ns - self._clock.now_ns()) / NS_PER_SECOND
+        handle: asyncio.TimerHandle | None = None
+
+        def fire() -> None:
+            if handle is not None:
+                self._timers.discard(handle)
+            now_ns = self._clock.now_ns()
+            self.put_facts([ev.TimerFired(ts_event=now_ns, ts_recv=now_ns, name=command.name)])
+
+        handle = asyncio.get_running_loop().call_later(delay_s, fire)
+        self._timers.add(handle)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            now_ns = self._clock.now_ns()
+            self.put_facts([ev.TimerFired(ts_event=now_ns, ts_recv=now_ns, name=TICK)])

@@ -1,0 +1,151 @@
+"""The settings every bot shares: the fleet's limits, the venue's addresses, the paper venue.
+
+What one idea needs is beside its bot in ``fleet.bots``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fleet.config import (
+    Secret,
+    count,
+    dollars,
+    flag,
+    milliseconds,
+    path,
+    seconds,
+    secret,
+    setting,
+    url,
+)
+from fleet.domain.units import Cash
+
+SANDBOX_PORT: Final = 8788
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSettings:
+    """What holds for all bots together."""
+
+    max_day_loss: Cash = setting(
+        "FLEET_MAX_DAY_LOSS_USD",
+        dollars,
+        "100",
+        "the loss of one UTC day, in dollars over all bots of a mode, that sets the kill latch",
+    )
+    tape: bool = setting(
+        "FLEET_TAPE", flag, "false", "whether raw market frames are kept in var/tape"
+    )
+    disk_free_min_mb: int = setting(
+        "FLEET_DISK_FREE_MIN_MB", count, "200", "the free disk space in megabytes a bot needs"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaperEnv:
+    """How the paper venue behaves."""
+
+    cash: Cash = setting(
+        "PAPER_CASH_USD", dollars, "5000", "the dollars a new paper account starts with"
+    )
+    latency_ns: int = setting(
+        "PAPER_LATENCY_MS", milliseconds, "60", "how long an order travels, in milliseconds"
+    )
+    answer_ns: int = setting(
+        "PAPER_ANSWER_MS", milliseconds, "40", "how long an answer travels, in milliseconds"
+    )
+    mined_ns: int = setting(
+        "PAPER_MINED_MS",
+        milliseconds,
+        "3000",
+        "how long a fill takes to be mined, in milliseconds; its tokens are not free before",
+    )
+    operation_ns: int = setting(
+        "PAPER_OPERATION_MS",
+        milliseconds,
+        "4000",
+        "how long a merge, split or conversion takes, in milliseconds",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolymarketEnv:
+    """Where Polymarket is, and how much of it is watched."""
+
+    gamma_url: str = setting(
+        "POLYMARKET_GAMMA_URL",
+        url("https", "http"),
+        "https://gamma-api.polymarket.com",
+        "the address of the Gamma API",
+    )
+    clob_url: str = setting(
+        "POLYMARKET_CLOB_URL",
+        url("https", "http"),
+        "https://clob.polymarket.com",
+        "the address of the CLOB API",
+    )
+    ws_url: str = setting(
+        "POLYMARKET_WS_URL",
+        url("wss", "ws"),
+        "wss://ws-subscriptions-clob.polymarket.com/ws/market",
+        "the address of the market websocket",
+    )
+    markets_max: int = setting(
+        "POLYMARKET_MAX_MARKETS", count, "300", "the number of markets that are watched at most"
+    )
+    data_age_max_ns: int = setting(
+        "POLYMARKET_DATA_MAX_AGE_S",
+        seconds,
+        "30",
+        "the silence in seconds after which a connection counts as frozen and is replaced",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxEnv:
+    """The local market."""
+
+    port: int = setting(
+        "SANDBOX_PORT", count, str(SANDBOX_PORT), "the port of the sandbox on 127.0.0.1"
+    )
+    seed: int = setting("SANDBOX_SEED", count, "7", "the seed of the simulated markets")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupEnv:
+    """What ``backup.sh`` needs."""
+
+    passphrase_file: Path | None = setting(
+        "BACKUP_PASSPHRASE_FILE",
+        path,
+        None,
+        "a file, mode 0600, whose first line is the passphrase of the backups",
+    )
+    directory: Path = setting("BACKUP_DIR", path, "backups", "the directory backups are written to")
+    keep: int = setting("BACKUP_KEEP", count, "14", "the number of newest backups that stay")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalletEnv:
+    """The keys of the live path. On paper they are never read."""
+
+    private_key: Secret = setting(
+        "POLYMARKET_PRIVATE_KEY",
+        secret,
+        Secret(""),
+        "the key of the trading wallet; the live path that uses it is not built yet",
+    )
+
+
+SHARED: Final[tuple[type, ...]] = (
+    FleetSettings,
+    PaperEnv,
+    PolymarketEnv,
+    SandboxEnv,
+    BackupEnv,
+    WalletEnv,
+)
+"""All settings types that no single bot owns."""
