@@ -154,9 +154,7 @@ def free_tokens(
         if o.side is Side.SELL and o.instrument_id == instrument_id
     )  # fmt: skip
     sells = sum(o.qty for o in orders if o.side is Side.SELL and o.instrument_id == instrument_id)
-    burns = sum(
-        qty for op in (*state.bundles.pending.values(), *operations) for token, qty in op.burn
-        if token == instrument_id
-    )  # fmt: skip
+    burning: list[RunOperation | OperationIntent] = [*state.bundles.pending.values(), *operations]
+    burns = sum(n for op in burning for token, n in op.burn if token == instrument_id)
     settled = state.portfolio.position(instrument_id).settled
     return Qty(max(0, settled - open_sells - sells - burns))
