@@ -161,7 +161,7 @@ class JsonClient:
         if wait_ns:
             await self._sleep(wait_ns / NS_PER_SECOND)
         self.requests += 1
-        what = f"{method} {self._http.base_url.host}{path}"
+        what = f"{method} {self._http.base_url.netloc.decode()}{path}"
         try:
             async with self._http.stream(method, path, **request) as response:
                 content = bytearray()
@@ -198,7 +198,7 @@ def _refusal(response: httpx.Response) -> RequestRefused:
     body = response.content[:500].decode("utf-8", "replace")
     request = response.request
     return RequestRefused(
-        f"{request.method} {request.url.host}{request.url.path}: "
+        f"{request.method} {request.url.netloc.decode()}{request.url.path}: "
         f"HTTP {response.status_code} {body[:200]!r}",
         status=response.status_code,
         body=body,
@@ -210,4 +210,4 @@ def _decode(response: httpx.Response, shape: type[T]) -> T:
         return msgspec.json.decode(response.content, type=shape, strict=False)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         url = response.request.url
-        raise AnswerInvalid(f"{url.host}{url.path}: {error}") from error
+        raise AnswerInvalid(f"{url.netloc.decode()}{url.path}: {error}") from error

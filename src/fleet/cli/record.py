@@ -1,0 +1,150 @@
+"""Record raw market frames to a tape: zstd, one file an hour, for `fleet replay`.
+
+Without --assets the markets are taken from the catalogue, most traded first. Ends after --duration
+seconds, or on SIGINT or SIGTERM. Exit code 0: frames were recorded and none was lost. 1: the market
+could not be reached, nothing came, or frames were dropped. 78: these settings cannot work.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import uvloop
+from dotenv import dotenv_values
+
+from fleet.cli.root import fleet_root
+from fleet.clock import LiveClock
+from fleet.config import ConfigError, Paths, load, read_env_file
+from fleet.domain.events import AnyEvent, BookSnapshot, FrameRejected
+from fleet.domain.instruments import InstrumentId
+from fleet.journal.tape import Tape, TapeError
+from fleet.runtime.settings import PolymarketEnv, SandboxEnv
+from fleet.venues.polymarket.catalog import CatalogSettings, load_catalog
+from fleet.venues.polymarket.feed import MarketFeed, token_groups
+from fleet.venues.port import FeedHealth, VenueError
+from fleet.venues.transport import HttpSettings, JsonClient
+
+EX_FAILED: Final = 1
+EX_CONFIG: Final = 78
+REPORT_S: Final = 10.0
+Groups = Sequence[tuple[InstrumentId, ...]]
+
+
+class Counts:
+    """The sink of a recording: what came, counted."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.snapshots = self.rejected = self.events = 0
+
+    def __call__(self, events: Sequence[AnyEvent]) -> None:
+        """Count."""
+        self.events += len(events)
+        for event in events:
+            self.snapshots += isinstance(event, BookSnapshot)
+            self.rejected += isinstance(event, FrameRejected)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's flags."""
+    parser.add_argument("--feed", choices=("sandbox", "polymarket"), required=True,
+                        help="which market to record")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="DIR",
+                        help="where the tape goes (default: var/tape/<feed>)")  # fmt: skip
+    parser.add_argument("--duration", type=float, required=True, metavar="SECONDS",
+                        help="how long to record")  # fmt: skip
+    parser.add_argument("--assets", nargs="+", metavar="TOKEN", default=[],
+                        help="token ids to record instead of the catalogue's")  # fmt: skip
+    parser.add_argument("--max-markets", type=int, metavar="N",
+                        help="how many markets at most (default: POLYMARKET_MAX_MARKETS)")  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Record; the exit code says how it went."""
+    if not arguments.duration > 0 or (arguments.max_markets or 1) < 1:
+        return _fail("--duration and --max-markets must be above zero", EX_CONFIG)
+    if bad := [token for token in arguments.assets if not token.isascii() or not token.isdigit()]:
+        return _fail(f"--assets takes decimal token ids, not {bad[0][:40]!r}", EX_CONFIG)
+    paths = Paths(root=fleet_root())
+    try:
+        pairs = {**read_env_file(paths.env_file, dotenv_values), **os.environ}
+        venue, sandbox = load(PolymarketEnv, pairs), load(SandboxEnv, pairs)
+        tape = Tape(arguments.out or paths.tape(arguments.feed))
+    except (ConfigError, TapeError) as error:
+        return _fail(str(error), EX_CONFIG)
+    gamma_url, clob_url, ws_url = venue.gamma_url, venue.clob_url, venue.ws_url
+    if arguments.feed == "sandbox":
+        host = f"127.0.0.1:{sandbox.port}"
+        gamma_url, clob_url = f"http://{host}/gamma", f"http://{host}/clob"
+        ws_url = f"ws://{host}/ws/market"
+    groups: Groups = [(InstrumentId(token),) for token in arguments.assets]
+    settings = CatalogSettings(markets_max=arguments.max_markets or venue.markets_max)
+
+    async def record() -> tuple[FeedHealth, Counts]:
+        chosen = groups or await _catalogued(gamma_url, clob_url, settings)
+        return await _record(ws_url, chosen, tape, arguments.duration)
+
+    try:
+        health, counts = uvloop.run(record())
+    except VenueError as error:
+        cure = "; is it running? `make start` starts it" if arguments.feed == "sandbox" else ""
+        return _fail(f"{error}{cure}", EX_FAILED)
+    finally:
+        written = tape.close()
+    print(
+        f"recorded {written.written} records ({health.frames} frames, {counts.snapshots} snapshots, "
+        f"{counts.rejected} rejected) over {health.connections} connections, "
+        f"{health.reconnects} reconnects, {written.dropped} dropped"
+    )
+    if health.failure or written.failure:
+        return _fail(health.failure or written.failure, EX_FAILED)
+    return 0 if health.frames and not written.dropped else EX_FAILED
+
+
+async def _catalogued(gamma_url: str, clob_url: str, settings: CatalogSettings) -> Groups:
+    """The tokens of the catalogue's markets."""
+    gamma, clob = (
+        JsonClient(gamma_url),
+        JsonClient(clob_url, HttpSettings(per_second=100, burst=50)),
+    )
+    try:
+        catalog = await load_catalog(gamma, clob, settings, now_ns=LiveClock().now_ns())
+    finally:
+        await gamma.close()
+        await clob.close()
+    left_out = sum(catalog.left_out.values())
+    print(f"{len(catalog.universe.markets)} markets to record, {left_out} left out")
+    return token_groups(catalog.universe.markets.values())
+
+
+async def _record(
+    url: str, groups: Groups, tape: Tape, duration_s: float
+) -> tuple[FeedHealth, Counts]:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    counts = Counts()
+    feed = MarketFeed(url, groups, counts, tape=tape)
+    await feed.start()
+    end_at = loop.time() + duration_s
+    while not stop.is_set() and (left_s := end_at - loop.time()) > 0 and not feed.health().failure:
+        try:
+            await asyncio.wait_for(stop.wait(), min(left_s, REPORT_S))
+        except TimeoutError:
+            health = feed.health()
+            print(f"{health.frames} frames, {health.connected} of {health.connections} connected",
+                  flush=True)  # fmt: skip
+    health = feed.health()
+    await feed.stop()
+    return health, counts
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"fleet record: {text}", file=sys.stderr)
+    return code
