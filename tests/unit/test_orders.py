@@ -4,7 +4,7 @@ import pytest
 
 from fleet.domain.commands import ClientOrderId
 from fleet.domain.events import VenueOrderId
-from fleet.domain.instruments import Side
+from fleet.domain.instruments import InstrumentId, Side
 from fleet.engine.orders import TERMINAL, TRANSITIONS, Fact, Orders, OrderStatus
 from tests.builders import c, filled, no, q, submit, yes
 
@@ -135,6 +135,14 @@ def test_a_fill_of_a_stranger_is_an_anomaly() -> None:
     orders = Orders()
     assert orders.fill(filled("o9", "1", "0.5")) is None
     assert orders.anomaly == "fill t1 for unknown order o9"
+
+
+@pytest.mark.parametrize(("token", "side"), [(no(), Side.BUY), (yes(), Side.SELL)])
+def test_a_fill_of_another_token_or_side_is_an_anomaly(token: InstrumentId, side: Side) -> None:
+    orders = Orders()
+    orders.submit(submit(token=yes(), side=Side.BUY))
+    orders.fill(filled("o1", "1", "0.5", token=token, side=side))
+    assert orders.anomaly == f"fill t1 is a {side.value} of {token}, order o1 a BUY of y1"
 
 
 @pytest.mark.parametrize("fact", [F.CANCEL, F.EXPIRE])

@@ -104,9 +104,13 @@ class Engine:
         if isinstance(event, Event) and type(event) in self._durable:
             records.append(event)
         self.state.apply(event)
-        if self.state.anomaly:
-            records.append(self._halt_on_anomaly(event))
-        cancels = self._cancel_all_if_halted(event)
+        if self.failed:
+            self._halt_for_good()
+            return NOTHING
+        halt = self._halt_on_anomaly(event) if self.state.anomaly else None
+        if halt is not None:
+            records.append(halt)
+        cancels = self._cancel_all_if_halted(halt or event)
         if cancels is not None:
             records.append(cancels)
         intents = self.strategy.on_event(event, self.view)
@@ -148,16 +152,17 @@ class Engine:
             reason=f"journal and venue contradict each other: {self.state.anomaly}",
             by="engine",
         )
-        self.state.anomaly = ""
         self.state.apply(halt)
         return halt
 
     def _decide(
         self, event: AnyEvent, wishes: Sequence[Intent | StartTimer], records: list[Event]
     ) -> Sequence[Command]:
+        if self.failed:
+            return NOTHING
         commands: list[Command] = [w for w in wishes if isinstance(w, StartTimer)]
         intents = [w for w in wishes if not isinstance(w, StartTimer)]
-        if intents and (self.state.trading is TradingState.HALTED or self.failed):
+        if intents and self.state.trading is TradingState.HALTED:
             self.dropped_intents += len(intents)
             intents = []
         if intents:
@@ -166,7 +171,12 @@ class Engine:
             records.append(decision)
             self.state.apply(decision)
             if self.state.anomaly:
-                records.append(self._halt_on_anomaly(event))
+                halt = self._halt_on_anomaly(event)
+                cancels = self._cancel_all_if_halted(halt)
+                records.append(halt)
+                if cancels is not None:
+                    records.append(cancels)
+                    commands.extend(cancels.cancels)
             else:
                 commands.extend(Approved(order) for order in decision.orders)
                 commands.extend(Approved(operation) for operation in decision.operations)
@@ -242,5 +252,9 @@ class Engine:
         finally:
             if not written:
                 self.failed = True
-                self.state.trading = TradingState.HALTED
-                self.state.trading_reason = "the journal cannot be written"
+                self._halt_for_good()
+
+    def _halt_for_good(self) -> None:
+        self.state.trading = TradingState.HALTED
+        self.state.trading_reason = "the journal cannot be written"
+        self.state.trading_by = "engine"

@@ -242,6 +242,11 @@ class Orders:
         if order is None:
             self.anomaly = f"fill {event.trade_id} for unknown order {event.client_order_id}"
             return None
+        if (event.instrument_id, event.side) != (order.instrument_id, order.side):
+            self.anomaly = (
+                f"fill {event.trade_id} is a {event.side.value} of {event.instrument_id}, order"
+                f" {order.client_order_id} a {order.side.value} of {order.instrument_id}"
+            )
         filled = Qty(order.filled + event.qty)
         if filled > order.qty + DUST:
             self.anomaly = f"order {order.client_order_id} filled {filled} of {order.qty}"

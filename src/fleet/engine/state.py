@@ -154,11 +154,17 @@ class State:
         self.trading = event.state
         self.trading_reason = event.reason
         self.trading_by = event.by
+        # The engine halts on an anomaly in the very next entry: whoever folds the journal must see
+        # it answered too, or every restart would halt on it again.
+        self.anomaly = ""
 
     # --- orders and money ---------------------------------------------------------------------
 
     def _decided(self, event: ev.DecisionMade) -> None:
-        self.decisions = max(self.decisions, event.decision)
+        if event.decision <= self.decisions:
+            self.anomaly = f"decision {event.decision} was recorded twice"
+            return
+        self.decisions = event.decision
         for plan in event.opened:
             self.bundles.open_bundle(plan, event.ts_event)
         for order in event.orders:
@@ -327,8 +333,13 @@ class View:
         return self._state.portfolio.position(instrument_id)
 
     def next_bundle_id(self, offset: int = 0) -> BundleId:
-        """The id the next bundle (plus ``offset``) of this journal must carry."""
-        return BundleId(f"b{len(self._state.bundles) + 1 + offset}")
+        """An id no bundle of this journal ever had or will have.
+
+        It is made of the number of the decision that will record it, because a bundle that risk
+        refuses is not counted anywhere; ``offset`` tells the bundles of one decision apart.
+        """
+        number = self._state.decisions + 1
+        return BundleId(f"b{number}.{offset}" if offset else f"b{number}")
 
     def marked_value(self) -> Cash:
         """What all positions would bring at the best bids of usable books, before fees.
