@@ -10,6 +10,7 @@ from fleet.config import count, dollars, flag, milliseconds, one_of, ratio, sett
 from fleet.domain.units import SCALE, Cash, Price
 from fleet.engine.risk import RiskLimits
 from fleet.engine.state import View
+from fleet.ops.backup_settings import BackupSettings
 from fleet.runtime.bootstrap import BotSpec, Loaded
 from fleet.runtime.settings import SHARED
 from fleet.strategies.arbitrage import Arbitrage, ArbSettings
@@ -80,9 +81,10 @@ class ArbEnv:
     ladders: bool = setting("ARB_LADDERS", flag, "true", "whether ladders are watched")
     legs: str = setting(
         "ARB_LEGS",
-        one_of("sequential", "together"),
-        "sequential",
-        "how legs are sent: sequential (thinnest first, the rest by what filled) or together",
+        one_of("probe", "sequential", "together"),
+        "probe",
+        "how legs are sent: probe (thinnest first, then the rest at once by what it filled),"
+        " sequential (one by one) or together",
     )
     max_order: Cash = setting(
         "ARB_MAX_ORDER_USD", dollars, "250", "the limit of one order in dollars"
@@ -120,7 +122,9 @@ def arb_settings(env: ArbEnv) -> ArbSettings:
         complement=env.complement,
         sets=env.sets,
         ladders=env.ladders,
-        execution=ExecutionSettings(together=env.legs == "together"),
+        execution=ExecutionSettings(
+            together=env.legs == "together", rest_together=env.legs == "probe"
+        ),
     )
 
 
@@ -142,7 +146,7 @@ def strategy(loaded: Loaded, view: View) -> Arbitrage:
     return Arbitrage(arb_settings(loaded.of(ArbEnv)), view)
 
 
-KNOWN: Final[tuple[type, ...]] = (*SHARED, ArbEnv)
+KNOWN: Final[tuple[type, ...]] = (*SHARED, BackupSettings, ArbEnv)
 """Every settings type of the fleet; a later bot adds its own here."""
 
 SPEC: Final = BotSpec(

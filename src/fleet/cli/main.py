@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "halt": Command("fleet.cli.halt", "set the kill latch: every bot stops trading, now"),
     "resume": Command("fleet.cli.resume", "clear the kill latch"),
     "journal": Command("fleet.cli.journal", "read a bot's journal"),
+    "docs": Command("fleet.cli.docs", "write or check the tables that are made from code"),
     "logrotate": Command("fleet.cli.logrotate", "rotate the log files PM2 writes"),
 }
 

@@ -98,13 +98,18 @@ REFUSAL_MEANING: Final[Mapping[RefusalCode, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegPlan:
-    """One leg of a bundle: trade ``qty`` no worse than ``limit``; give up at ``unwind``."""
+    """One leg of a bundle: trade ``qty`` no worse than ``limit``, the hard cap of every try.
+
+    The first try asks ``price`` (0: the cap itself). ``unwind`` is what a surplus share is offered
+    at first when the other legs did not follow.
+    """
 
     instrument_id: InstrumentId
     side: Side
     qty: Qty
     limit: Price
     unwind: Price
+    price: Price = Price(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

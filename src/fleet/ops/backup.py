@@ -26,7 +26,6 @@ from typing import Final
 
 from fleet import config
 from fleet.clock import NS_PER_MS, NS_PER_SECOND
-from fleet.config import setting
 from fleet.journal import locks
 from fleet.journal.database import (
     JournalError,
@@ -36,6 +35,7 @@ from fleet.journal.database import (
 )
 from fleet.ops import archive
 from fleet.ops.archive import ArchiveDamaged, Fold, Proof
+from fleet.ops.backup_settings import BackupSettings
 from fleet.ops.gpg import (
     GpgError,
     GpgMissing,
@@ -64,27 +64,6 @@ class BackupError(Exception):
     def __init__(self, exit_code: int, message: str) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-
-
-def _at_least_one(value: str) -> int:
-    number = config.count(value)
-    if number < 1:
-        raise ValueError("expected a whole number of at least 1")
-    return number
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackupSettings:
-    """Where backups go, how many stay, and what seals them. Relative paths start at the root."""
-
-    passphrase_file: Path = setting(
-        "BACKUP_PASSPHRASE_FILE",
-        config.path,
-        Path(),
-        "the file, mode 0600, whose first line is the passphrase of backups",
-    )
-    directory: Path = setting("BACKUP_DIR", config.path, "backups", "where backups go")
-    keep: int = setting("BACKUP_KEEP", _at_least_one, "14", "how many of the newest backups stay")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

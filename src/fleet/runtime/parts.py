@@ -192,6 +192,14 @@ class StatusPart(Periodic):
             for line in self._board.table(now_ns):
                 self._log.info(line)
 
+    async def stop(self) -> None:
+        """Write once more: the last word of a bot that ends in order."""
+        await super().stop()
+        try:
+            self._write(self._board.snapshot(self._clock.now_ns()))
+        except OSError as error:
+            self._log.warning("STATUS file not written", reason=str(error))
+
     def _day_result(self, now_ns: int) -> Cash:
         portfolio = self._board.portfolio
         return portfolio.day_realised if now_ns // NS_PER_DAY <= portfolio.day else Cash(0)

@@ -57,6 +57,10 @@ REPLY_ITEMS_MAX = 200
 INBOUND_LINE_BYTES_MAX = 1024 * 1024
 # `pm2 monit` redraws about once a second; two frames a second keep the daemon's load negligible.
 METRICS_INTERVAL_S = 0.5
+# `pm2 trigger` counts answers before it knows how many to expect: one that overtakes the daemon's own
+# reply to it is printed and then waited for, for ever (PM2 7.0.4 lib/API/Extra.js, `++counter ==
+# process_wait_count`; seen under load). So answers are held back a little.
+REPLY_DELAY_S = 0.25
 # JavaScript numbers are exact up to here; larger integers travel as text.
 EXACT_INT_MAX = 2**53
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -174,6 +178,8 @@ class Channel:
         self._metrics_names: set[object] = set()
         self._metrics_due_s = 0.0
         self._outbox: deque[bytes] = deque()
+        # Each with the time.monotonic() before which it must not be sent.
+        self._replies: deque[tuple[float, bytes]] = deque()
         self._ready_sent = False
         self._closing = False
         self._wake = threading.Condition()
@@ -253,14 +259,20 @@ class Channel:
             with self._wake:
                 if self._outbox:
                     return self._outbox.popleft()
-                wait_s = self._metrics_due_s - time.monotonic() if self._metrics else None
-                if wait_s is None or (wait_s > 0 and not self._closing):
-                    if self._closing:
-                        return None
-                    self._wake.wait(wait_s)
+                now_s = time.monotonic()
+                if self._replies and (self._closing or self._replies[0][0] <= now_s):
+                    return self._replies.popleft()[1]
+                if self._metrics and (self._closing or self._metrics_due_s <= now_s):
+                    self._metrics_due_s = now_s + METRICS_INTERVAL_S
+                    taken, self._metrics = self._metrics, {}
+                elif self._closing:
+                    return None
+                else:
+                    due_s = [self._replies[0][0]] if self._replies else []
+                    due_s += [self._metrics_due_s] if self._metrics else []
+                    self._wake.wait(min(due_s) - now_s if due_s else None)
                     continue
-                self._metrics_due_s = time.monotonic() + METRICS_INTERVAL_S
-                taken, self._metrics = self._metrics, {}
+            # Outside the lock: cleaning many values must not hold up the bot.
             return metrics_line(taken)
 
     def _write(self) -> None:
@@ -333,7 +345,13 @@ class Channel:
             self._reply(name, result)
 
     def _reply(self, name: str, result: object) -> None:
-        self._enqueue(reply_line(name, result, time.time_ns() // 1_000_000))
+        line = reply_line(name, result, time.time_ns() // 1_000_000)
+        with self._wake:
+            if len(self._replies) >= OUTBOX_MAX:
+                self.dropped += 1
+                return
+            self._replies.append((time.monotonic() + REPLY_DELAY_S, line))
+            self._wake.notify()
 
 
 def connect(

@@ -6,7 +6,6 @@ What one idea needs is beside its bot in ``fleet.bots``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from fleet.config import (
@@ -15,7 +14,6 @@ from fleet.config import (
     dollars,
     flag,
     milliseconds,
-    path,
     seconds,
     secret,
     setting,
@@ -115,20 +113,6 @@ class SandboxEnv:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BackupEnv:
-    """What ``backup.sh`` needs."""
-
-    passphrase_file: Path | None = setting(
-        "BACKUP_PASSPHRASE_FILE",
-        path,
-        None,
-        "a file, mode 0600, whose first line is the passphrase of the backups",
-    )
-    directory: Path = setting("BACKUP_DIR", path, "backups", "the directory backups are written to")
-    keep: int = setting("BACKUP_KEEP", count, "14", "the number of newest backups that stay")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class WalletEnv:
     """The keys of the live path. On paper they are never read."""
 
@@ -145,7 +129,6 @@ SHARED: Final[tuple[type, ...]] = (
     PaperEnv,
     PolymarketEnv,
     SandboxEnv,
-    BackupEnv,
     WalletEnv,
 )
 """All settings types that no single bot owns."""

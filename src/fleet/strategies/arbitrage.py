@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, field
 
 from fleet.domain.commands import (
     BundleId,
+    CloseBundle,
     Intent,
     LegPlan,
     OpenBundle,
@@ -51,13 +52,14 @@ from fleet.domain.events import (
     TradingStateChanged,
 )
 from fleet.domain.instruments import InstrumentId, Side
-from fleet.domain.units import SCALE, Cash, Price, notional_down
+from fleet.domain.units import SCALE, Cash, Price, Qty, notional_down
 from fleet.engine.bundles import Bundle
 from fleet.engine.state import View
-from fleet.strategies.legs import ExecutionSettings, next_step
-from fleet.strategies.sizing import Offer, Sizing, size_bundle
+from fleet.strategies.legs import COMPLETE, HELD, ExecutionSettings, next_step
+from fleet.strategies.sizing import Offer, Sizing, leg_prices, size_bundle
 from fleet.strategies.watches import MarketWatch, Watch, build_watches
 
+REST_NS_MAX = 60 * 1_000_000_000
 YEAR_NS = 365 * 86_400 * 1_000_000_000
 _STEPS = (
     OrderFilled, OrderCanceled, OrderRejected, OrderExpired, OrderAccepted, FillSettled,
@@ -113,6 +115,11 @@ class Arbitrage:
             view, complement=settings.complement, sets=settings.sets, ladders=settings.ladders
         )
         self._pending: list[Watch] = []
+        self._ideas = {
+            (watch.idea, watch.key): watch
+            for market in self._markets.values()
+            for watch in market.watches
+        }
 
     def on_event(self, event: AnyEvent, view: View) -> Sequence[Intent | StartTimer]:
         """React to one event: look for ideas after market data, work bundles after account facts."""
@@ -138,7 +145,6 @@ class Arbitrage:
     def _look_at_changes(self, event: BookChanged, view: View) -> Sequence[Intent | StartTimer]:
         markets = self._markets
         last: MarketWatch | None = None
-        found: list[Intent | StartTimer] | None = None
         for change in event.changes:
             market = markets.get(change[0])
             if market is None or market is last:
@@ -148,8 +154,8 @@ class Arbitrage:
                 continue
             wishes = self._look(market, event, view)
             if wishes:
-                found = [*(found or ()), *wishes]
-        return found or ()
+                return wishes  # One market a frame may act; bundle ids are counted from here.
+        return ()
 
     def _look(
         self, market: MarketWatch, event: BookChanged | BookSnapshot, view: View
@@ -168,7 +174,8 @@ class Arbitrage:
             if not watch.real and self._same_moment(watch, market, event):
                 self._make_real(watch)
             if watch.real:
-                wishes.extend(self._propose(watch, view, len(wishes)))
+                opened = sum(isinstance(wish, OpenBundle) for wish in wishes)
+                wishes.extend(self._propose(watch, view, opened))
         market.alert = raw
         if raw:
             self.counters.raw_moments += 1
@@ -199,7 +206,7 @@ class Arbitrage:
         for watch in self._pending:
             if watch.sighted_ns < moment_ns:
                 watch.outlived = True
-                if watch.coherent():
+                if not watch.real and watch.coherent():
                     self._make_real(watch)
             else:
                 waiting.append(watch)
@@ -258,7 +265,11 @@ class Arbitrage:
 
     def _plan(self, watch: Watch, size: Sizing, bundle_id: BundleId) -> OpenBundle:
         order = sorted(range(len(watch.offers)), key=lambda i: (size.depths[i], i))
-        legs = tuple(self._leg(watch.offers[i], size, i) for i in order)
+        prices = leg_prices([watch.offers[i] for i in order], [size.limits[i] for i in order], size)
+        legs = tuple(
+            self._leg(watch.offers[i], size.qty, price, cap)
+            for i, (price, cap) in zip(order, prices, strict=True)
+        )
         return OpenBundle(
             bundle_id=bundle_id,
             idea=watch.idea,
@@ -271,14 +282,15 @@ class Arbitrage:
             edge=size.edge,
         )
 
-    def _leg(self, offer: Offer, size: Sizing, index: int) -> LegPlan:
+    def _leg(self, offer: Offer, qty: Qty, price: Price, cap: Price) -> LegPlan:
         instrument, book = offer.instrument, offer.book
         floor = instrument.quantize_price(book.bid - self.settings.unwind_slippage, Side.SELL)
         return LegPlan(
             instrument_id=instrument.id,
             side=offer.side,
-            qty=size.qty,
-            limit=size.limits[index],
+            qty=qty,
+            limit=cap,
+            price=price,
             unwind=Price(-(-floor // book.tick) * book.tick),
         )
 
@@ -289,10 +301,23 @@ class Arbitrage:
             return ()
         wishes: list[Intent | StartTimer] = []
         for bundle in tuple(view.open_bundles.values()):
-            wishes.extend(next_step(bundle, view, self.settings.execution))
+            step = next_step(bundle, view, self.settings.execution)
+            for wish in step:
+                if isinstance(wish, CloseBundle):
+                    self._rest(bundle, wish.outcome, view.now_ns)
+            wishes.extend(step)
         if isinstance(event, TimerFired):
             wishes.extend(_redemptions(view))
         return wishes
+
+    def _rest(self, bundle: Bundle, outcome: str, now_ns: int) -> None:
+        """Leave an idea alone for longer each time it comes to nothing."""
+        watch = self._ideas.get((bundle.plan.idea, bundle.plan.key))
+        if watch is None:
+            return
+        watch.misses = 0 if outcome in {COMPLETE, HELD} else watch.misses + 1
+        pause_ns = self.settings.cooldown_ns << min(watch.misses, 16)
+        watch.busy_until_ns = now_ns + min(pause_ns, REST_NS_MAX)
 
 
 def _redemptions(view: View) -> list[Intent]:

@@ -6,7 +6,10 @@ own, and so carries on after a crash exactly where the journal ends:
 
 1. something is in flight, unresolved or operating: wait;
 2. the plan starts with a split that has not been made: split;
-3. a leg has not been tried enough: order it, sized by what the legs before it really filled;
+3. a leg has not been tried enough: order it, sized by what the legs before it really filled. The
+   thinnest goes alone, as a probe: if it misses, nothing is lost. What follows (one by one, or all
+   the rest at once) may be tried again up to its hard cap, where completing the set is still better
+   than unwinding it;
 4. legs filled unevenly: unwind the surplus, no worse than the leg's unwind price at first, then,
    after the patience is over, at whatever the book bids, because a lonely leg is a bet;
 5. whole sets are left and the plan ends with an operation: run it once the fills are settled;
@@ -42,9 +45,12 @@ NOT_STARTED: Final = "NOT_STARTED"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionSettings:
-    """How legs are worked. ``together`` sends all legs at once instead of one after the other."""
+    """How legs are worked: one by one; or the first alone and the ``rest_together``; or all
+    ``together``, probe included.
+    """
 
     together: bool = False
+    rest_together: bool = False
     max_tries: int = 2
     max_unwind_tries: int = 20
     retry_ns: int = 1_000_000_000
@@ -90,9 +96,11 @@ def _start(bundle: Bundle) -> Sequence[Intent] | None:
 
 def _next_legs(bundle: Bundle, view: View, settings: ExecutionSettings) -> list[Intent]:
     if settings.together:
-        return _wave(bundle, view, settings)
+        return _wave(bundle, view, settings, range(len(bundle.legs)))
     goal: int | None = None
     for index, leg in enumerate(bundle.plan.legs):
+        if index == 1 and settings.rest_together:
+            return _wave(bundle, view, settings, range(1, len(bundle.legs)))
         state = bundle.legs[index]
         goal = leg.qty if goal is None else min(goal, leg.qty)
         later = any(following.tries for following in bundle.legs[index + 1 :])
@@ -105,13 +113,15 @@ def _next_legs(bundle: Bundle, view: View, settings: ExecutionSettings) -> list[
     return []
 
 
-def _wave(bundle: Bundle, view: View, settings: ExecutionSettings) -> list[Intent]:
-    """All legs at once; afterwards whatever is needed to reach the leg that filled most."""
-    tried = any(leg.tries for leg in bundle.legs)
-    most = max(leg.filled for leg in bundle.legs)
+def _wave(bundle: Bundle, view: View, settings: ExecutionSettings, indices: range) -> list[Intent]:
+    """Several legs at once: to the plan, or to what the probe or the fullest leg has filled."""
+    plan = bundle.plan.legs
+    if indices.start or any(leg.tries for leg in bundle.legs):
+        goal = max(leg.filled for leg in bundle.legs)
+    else:
+        goal = max(leg.qty for leg in plan)
     orders = (
-        _leg_order(bundle, index, min(most, leg.qty) if tried else leg.qty, view, settings)
-        for index, leg in enumerate(bundle.plan.legs)
+        _leg_order(bundle, index, min(goal, plan[index].qty), view, settings) for index in indices
     )
     return [order for order in orders if order is not None]
 
@@ -134,7 +144,7 @@ def _leg_order(
         purpose=Purpose.LEG,
         instrument_id=leg.instrument_id,
         side=leg.side,
-        price=leg.limit,
+        price=leg.limit if state.tries or not leg.price else leg.price,
         qty=qty,
     )
 

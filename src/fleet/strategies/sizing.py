@@ -106,6 +106,37 @@ def size_bundle(
     return Sizing(qty, tuple(limits), tuple(depths), outlay, Cash(edge))
 
 
+def leg_prices(
+    offers: Sequence[Offer], walked: Sequence[Price], size: Sizing
+) -> list[tuple[Price, Price]]:
+    """First price and hard cap of each leg, in execution order.
+
+    The first leg is a probe and never asks more than was walked. Once it has filled, the rest may
+    together give up the edge and half of what unwinding the probe would cost; a leg that is still
+    missing when the others have filled may give up the edge and half of what unwinding all of them
+    would cost: up to there completing the set is the smaller loss. Sold legs keep what was walked,
+    because unsold pairs merge back without a loss.
+    """
+    if any(offer.side is Side.SELL for offer in offers):
+        return [(price, price) for price in walked]
+    edge = size.edge * SCALE // size.qty
+    losses = [_round_trip(o, price) for o, price in zip(offers, walked, strict=True)]
+    slack = (edge + losses[0] // 2) // max(1, len(offers) - 1)
+    prices = [(walked[0], walked[0])]
+    for index, offer in enumerate(offers[1:], 1):
+        rest = sum(losses) - losses[index]
+        price = offer.instrument.quantize_price(walked[index] + slack, Side.BUY)
+        cap = offer.instrument.quantize_price(walked[index] + edge + rest // 2, Side.BUY)
+        prices.append((max(walked[index], min(price, cap)), max(walked[index], cap)))
+    return prices
+
+
+def _round_trip(offer: Offer, price: Price) -> int:
+    """What buying a share at ``price`` and selling it at the bid loses, fees in, at 1e-8."""
+    fees = offer.instrument.fees
+    return max(0, price + fees.per_share(price) - offer.book.bid + fees.per_share(offer.book.bid))
+
+
 def _outlay(offers: Sequence[Offer], limits: Sequence[Price], qty: Qty, payoff: int) -> Cash:
     """The most the bundle can cost: every bought leg at its limit, or the split."""
     total = 0

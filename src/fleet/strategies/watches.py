@@ -36,6 +36,7 @@ class Watch:
         "idea",
         "key",
         "markets",
+        "misses",
         "offers",
         "outlived",
         "payoff",
@@ -74,6 +75,8 @@ class Watch:
         self.real = False
         self.counted = False
         self.busy_until_ns = 0
+        self.misses = 0
+        """How often in a row working this idea came to nothing."""
 
     def refresh(self) -> None:
         """Bring all legs up to date."""
