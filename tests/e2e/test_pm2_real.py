@@ -206,7 +206,7 @@ def test_stop_codes_stay_down(pm2: Pm2, tmp_path: Path, code: int, stays_down: b
         assert starts.read_text() == "x"
         assert pm2.app("Exits").exit_code == code
     else:
-        until(lambda: len(starts.read_text()) >= 3, "PM2 starts it again")
+        until(lambda: starts.exists() and len(starts.read_text()) >= 3, "PM2 starts it again")
 
 
 def ecosystem_apps(pm2: Pm2, tmp_path: Path) -> dict[str, dict[str, object]]:

@@ -216,6 +216,26 @@ def test_actions_get_their_argument_and_are_answered() -> None:
     assert seen == [None, "250", '{"cap": 1}']
 
 
+def test_an_answer_never_overtakes_the_daemons_own_reply() -> None:
+    """`pm2 trigger` would print it and then wait for ever."""
+    with daemon() as d:
+        d.channel.action("status", lambda _: "quick")
+        d.line()
+        sent_s = time.monotonic()
+        d.peer.sendall(b'"status"\n')
+        assert json.loads(d.line())["data"]["return"] == "quick"
+        assert time.monotonic() - sent_s >= pm2.REPLY_DELAY_S
+        # Other lines do not wait behind it, and closing does not lose it.
+        d.peer.sendall(b'"status"\n')
+        d.channel.ready()
+        assert d.line() == b'"ready"\n'
+        deadline_s = time.monotonic() + WAIT_S
+        while not d.channel._replies and time.monotonic() < deadline_s:
+            time.sleep(0.001)
+        d.channel.close()
+        assert json.loads(d.line())["data"]["return"] == "quick"
+
+
 def test_an_action_that_raises_is_still_answered() -> None:
     failures: queue.Queue[Exception] = queue.Queue()
 
