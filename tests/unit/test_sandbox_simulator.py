@@ -301,3 +301,14 @@ def test_a_trade_is_told_by_books_and_prints_of_the_same_moment() -> None:
         assert own["last_trade_price"] == trades[-1]["price"]
         assert all(parse_qty(m["size"]) > 0 for m in trades)
     assert prints > 50
+
+
+def test_mispricings_do_not_wear_a_set_down_to_one_outcome() -> None:
+    found = simulator(mispricing_every_s=3, timed_markets=False)
+    run(found, 1_200, step_ms=5_000)
+    for group in found.listings.groups.values():
+        if group.event.kind == "set":
+            fairs = group.latent.fairs()
+            assert sum(fairs) == pytest.approx(1.0)
+            assert max(fairs) < 0.75
+            assert all(m.book.best_bid for m in group.markets)

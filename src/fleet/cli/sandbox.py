@@ -20,7 +20,7 @@ from typing import Final
 import httpx
 import uvloop
 
-from fleet.cli.status import checkout
+from fleet.cli.root import fleet_root
 from fleet.clock import NS_PER_SECOND, LiveClock
 from fleet.journal import locks
 from fleet.runtime import pm2
@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mispricing-every", type=float, default=15.0, metavar="SECONDS",
                         help="mean time between mispricings worth taking; 0 for none"
                         " (default: 15)")  # fmt: skip
-    parser.add_argument("--root", type=Path, default=checkout(), metavar="DIR",
-                        help="the fleet's directory (default: the one of this program)")  # fmt: skip
+    parser.add_argument("--root", type=Path, default=fleet_root(), metavar="DIR",
+                        help="the fleet's directory (default: FLEET_HOME, or the one of this program)")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -57,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         settings = SandboxSettings(
             port=arguments.port,
             simulator=SimulatorSettings(
-                seed=arguments.seed, speed=arguments.speed,
+                seed=arguments.seed,
+                speed=arguments.speed,
                 mispricing_every_s=arguments.mispricing_every,
             ),
         )
@@ -95,9 +96,12 @@ async def _serve(settings: SandboxSettings, root: Path) -> int:
         if channel is not None:
             channel.close()
         return await _port_taken(settings.port, error)
-    say("INFO", f"SIMULATED markets (seed {settings.simulator.seed}), nothing real: "
+    say(
+        "INFO",
+        f"SIMULATED markets (seed {settings.simulator.seed}), nothing real: "
         f"{len(server.simulator.listings.by_condition)} markets on http://{HOST}:{port}"
-        f" (/gamma, /clob, ws /ws/market)")
+        f" (/gamma, /clob, ws /ws/market)",
+    )
     status = _Status(root / "var" / "status" / "sandbox.json", server, clock)
     try:
         status.write(ready=True)
@@ -145,11 +149,17 @@ async def _port_taken(port: int, error: OSError) -> int:
     except (httpx.HTTPError, ValueError):
         about, twin = {}, False
     if twin:
-        say("ERROR", f"another sandbox (process {about.get('pid')}) already serves port {port}:"
-            " use it, stop it, or choose another --port")
+        say(
+            "ERROR",
+            f"another sandbox (process {about.get('pid')}) already serves port {port}:"
+            " use it, stop it, or choose another --port",
+        )
         return locks.EXIT_TWIN
-    say("ERROR", f"cannot listen on {HOST}:{port} ({error.strerror}): free the port"
-        f" (ss -ltnp 'sport = :{port}' names its owner) or choose another --port")
+    say(
+        "ERROR",
+        f"cannot listen on {HOST}:{port} ({error.strerror}): free the port"
+        f" (ss -ltnp 'sport = :{port}' names its owner) or choose another --port",
+    )
     return EX_CONFIG
 
 

@@ -84,7 +84,7 @@ FITTED: Final = FlowFit(
     change_distance=QuantileTable((-0.01, 0, 0.01, 0.03, 0.06, 0.11, 0.21, 0.571)),
     # Above the 0.9 quantile the recordings mix trades with what was missed in their gaps.
     trade_size=QuantileTable((0.27, 2.11, 6.25, 33, 160, 772, 772, 772), log=True),
-    changes=(0.73, 0.14, 0.07, 0.04, 0.02),
+    changes=(0.69, 0.20, 0.06, 0.04, 0.01),
     book_share=0.0358,
     add_share=0.233,
 )

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-REVERSION_S: Final = 1_800.0
+REVERSION_S: Final = 900.0
 """Time constant of the pull back to the start."""
 JUMPS_PER_S: Final = 1 / 90
 JUMP_SIGMAS_S: Final = 40.0

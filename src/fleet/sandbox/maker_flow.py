@@ -21,16 +21,18 @@ FINE_TICK_WIDTH: Final = 0.35
 """Fine-tick markets quote about a third as wide: in the fit, the two games that ended near 0 had
 median spreads of 0.002 and 0.011 against 0.03 for the others."""
 TIGHT_QUANTILE_MAX: Final = 0.45
-TOUCH_SHARE: Final = 0.30
+SPREAD_QUANTILE_MAX: Final = 0.9
+"""Aimed a little low: spreads open at once, by a trade, and close over several messages."""
+TOUCH_SHARE: Final = 0.27
 """Share of level changes that work on the best price when it is not where it should be."""
 SPREAD_HOLD_EVENTS: Final = 40
 LEVELS_HOLD_EVENTS: Final = 150
-# Four shares found by trial so that level counts and sizes settle where the recordings have them.
-ADD_BIAS: Final = 1.6
-REMOVE_SHARE: Final = 0.2
-RAISE_BELOW_TYPICAL: Final = 0.58
-RAISE_ABOVE_TYPICAL: Final = 0.27
-ADD_SIZE_SHARE: Final = 0.5
+# Five shares found by trial so that level counts and sizes settle where the recordings have them.
+ADD_BIAS: Final = 1.5
+REMOVE_SHARE: Final = 0.14
+RAISE_BELOW_TYPICAL: Final = 0.62
+RAISE_ABOVE_TYPICAL: Final = 0.12
+ADD_SIZE_SHARE: Final = 0.4
 SIZE_MAX_SHARES: Final = 20_000.0
 CENT_LOT: Final = SCALE // 100
 
@@ -163,7 +165,7 @@ class MarketFlow:
         return min(max(bid + self._spread_ticks, high), self.book.top - 1)
 
     def _redraw_spread(self) -> None:
-        at = self._rng.random() * (TIGHT_QUANTILE_MAX if self._tight else 1.0)
+        at = self._rng.random() * (TIGHT_QUANTILE_MAX if self._tight else SPREAD_QUANTILE_MAX)
         self._spread_ticks = max(1, self._ticks(self._fit.spread.at(at)))
 
     def _ticks(self, dollars: float) -> int:

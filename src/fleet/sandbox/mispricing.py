@@ -26,6 +26,7 @@ LIFE_S_RANGE: Final = (0.3, 3.0)
 DEPTH_SHARES_RANGE: Final = (40, 400)
 MOVE_MAX: Final = 0.30
 """A leg is displaced by at most this many dollars."""
+LIKELY_MIN: Final = 0.08
 KIND_WEIGHTS: Final[dict[Kind, float]] = {"set_buy_no": 0.55, "set_buy_yes": 0.15, "ladder": 0.30}
 
 
@@ -143,9 +144,7 @@ def make_plan(groups: list[GroupState], rng: random.Random, *, worthwhile: bool)
     else:
         outcome, buy = (1, True) if kind == "set_buy_no" else (0, False)
         bundle = tuple((m, outcome) for m in group.markets)
-        # A likely leg has the room to be displaced.
-        ranked = sorted(group.markets, key=lambda m: m.flow.fair, reverse=True)
-        displaced = rng.choice(ranked[:2])
+        displaced = rng.choice(_legs_with_room(group.markets, up=buy))
     index = _displaced_index(kind, bundle, displaced, buy=buy, wanted=wanted)
     if index is None:
         return None
@@ -159,6 +158,16 @@ def make_plan(groups: list[GroupState], rng: random.Random, *, worthwhile: bool)
         qty=qty,
         life_ns=life_ns,
     )
+
+
+def _legs_with_room(markets: tuple[MarketState, ...], *, up: bool) -> list[MarketState]:
+    """The two likely legs of a set that are furthest below (``up``) or above where they began.
+
+    Moves that stay thus bring a set back to its start instead of wearing it down to one outcome.
+    """
+    likely = [m for m in markets if m.flow.fair >= LIKELY_MIN] or list(markets)
+    likely.sort(key=lambda m: m.flow.fair / m.spec.fair, reverse=not up)
+    return likely[:2]
 
 
 def payout_of(kind: Kind, legs: int) -> int:

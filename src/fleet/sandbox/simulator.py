@@ -306,7 +306,9 @@ class MarketSimulator:
             market.flow.frozen = False
         if through and isinstance(group.latent, ExclusiveFairs):
             leg = group.markets.index(plan.displaced)
-            group.latent.shift(leg, plan.index / plan.displaced.book.top)
+            # The over-reaction is half taken back; the other half was news.
+            reached = plan.index / plan.displaced.book.top
+            group.latent.shift(leg, (plan.displaced.flow.fair + reached) / 2)
         group.refreshed_ns = now_ns
         return self._follow(group, now_ns)
 
