@@ -530,3 +530,38 @@ def test_the_tape_has_every_frame_and_the_connections(tmp_path: Path) -> None:
 def test_a_feed_without_instruments_is_refused() -> None:
     with pytest.raises(ValueError, match="no instruments"):
         MarketFeed("ws://127.0.0.1:1/ws/market", [], Seen())
+
+
+def test_the_sandbox_is_listed_and_followed() -> None:
+    """Catalogue and feed against the repository's own local market, as a bot uses them."""
+    from fleet.clock import LiveClock
+    from fleet.sandbox.server import SandboxServer, SandboxSettings
+    from fleet.venues.polymarket.catalog import CatalogSettings, load_catalog
+    from fleet.venues.polymarket.feed import token_groups
+    from fleet.venues.transport import HttpSettings, JsonClient
+
+    async def main() -> None:
+        clock = LiveClock()
+        server = SandboxServer(SandboxSettings(port=0), clock)
+        host = f"127.0.0.1:{await server.start()}"
+        fast = HttpSettings(per_second=1_000, burst=100)
+        gamma, clob = JsonClient(f"http://{host}/gamma"), JsonClient(f"http://{host}/clob", fast)
+        catalog = await load_catalog(gamma, clob, CatalogSettings(), now_ns=clock.now_ns())
+        await gamma.close()
+        await clob.close()
+        universe, seen = catalog.universe, Seen()
+        assert len(universe.markets) >= 30 and len(universe.ladders) >= 2
+        assert sum(group.complete for group in universe.sets) >= 2
+        groups = token_groups(universe.markets.values())
+        feed = MarketFeed(f"ws://{host}/ws/market", groups, seen)
+        await feed.start()
+        await until(lambda: len(seen.books()) == len(universe.instruments), "every book", 10.0)
+        await until(lambda: len(seen.of(BookChanged)) > 20, "the markets moving", 20.0)
+        ticks = {i.id: i.tick for i in universe.instruments.values()}
+        for snapshot in seen.of(BookSnapshot):
+            assert snapshot.tick == ticks[snapshot.instrument_id]
+        assert feed.health().rejected == 0 and not feed.decoder.rejected
+        await feed.stop()
+        await server.stop()
+
+    uvloop.run(main())

@@ -137,7 +137,7 @@ class _Load:
         """Count a market that is not loaded; the first of each reason is logged with its name."""
         self.left_out[reason] += 1
         if self.left_out[reason] == 1:
-            logs.get("catalog").info("market left out", reason=reason, market=what[:80])
+            logs.get("catalog").info("market left out", reason=reason, market=what[:160])
 
 
 async def load_catalog(
@@ -239,7 +239,7 @@ async def _check(
     except AnswerInvalid:
         load.leave_out("CLOB answer unreadable", condition_id)
     except InstrumentError as error:
-        load.leave_out(f"rules not tradable: {str(error).partition(' of ')[0]}", condition_id)
+        load.leave_out("rules not tradable", f"{condition_id} ({error})")
     except Oddity as odd:
         load.leave_out(str(odd), condition_id)
     return None

@@ -44,8 +44,8 @@ _DATE: Final = re.compile(
     re.IGNORECASE,
 )
 _NUMBER: Final = re.compile(
-    rf"\b(?P<word>{_UP}|{_DOWN})\s+[$€£]?(?P<number>\d[\d,]*(?:\.\d+)?)\s?"
-    r"(?P<scale>k|m|b|t|thousand|million|billion|trillion)?(?P<rest>%|\b)",
+    rf"\b(?P<word>{_UP}|{_DOWN})\s+[$€£]?(?P<number>\d[\d,]*(?:\.\d+)?)"
+    r"(?:\s?(?P<scale>k|m|b|t|thousand|million|billion|trillion)\b)?(?P<rest>%|\b)",
     re.IGNORECASE,
 )
 _SCALES: Final = {

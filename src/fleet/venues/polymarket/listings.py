@@ -149,11 +149,13 @@ def _texts(text: str, what: str) -> list[str]:
 
 
 def decode_object(raw: msgspec.Raw, shape: type[T]) -> T:
+    """One JSON object as ``shape``. Raises ``Oddity`` naming the field that is wrong."""
     try:
         return msgspec.json.decode(raw, type=shape, strict=False)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        where = str(error).rpartition("`$.")[2].rstrip("`")
-        raise Oddity(f"shape of {where[:40] or 'the object'}") from None
+        # "Expected `str`, got `int` - at `$.question`" or "... missing required field `outcomes`".
+        field = re.search(r"(?:`\$\.|required field `)([\w.\[\]]+)", str(error))
+        raise Oddity(f"{field[1] if field else 'object'} missing or misshapen") from None
 
 
 def exact_units(number: Decimal, what: str) -> int:
