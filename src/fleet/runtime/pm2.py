@@ -57,6 +57,8 @@ REPLY_ITEMS_MAX = 200
 INBOUND_LINE_BYTES_MAX = 1024 * 1024
 # `pm2 monit` redraws about once a second; two frames a second keep the daemon's load negligible.
 METRICS_INTERVAL_S = 0.5
+# Once the socket is shut down its threads end at once; this is for a starved machine.
+JOIN_S = 2.0
 # `pm2 trigger` counts answers before it knows how many to expect: one that overtakes the daemon's own
 # reply to it is printed and then waited for, for ever (PM2 7.0.4 lib/API/Extra.js, `++counter ==
 # process_wait_count`; seen under load). So answers are held back a little.
@@ -233,9 +235,9 @@ class Channel:
         self._writer.join(flush_s)
         # Frees a writer stuck behind a hung daemon, and the reader from its recv.
         self._hang_up()
-        self._writer.join(flush_s)
+        self._writer.join(JOIN_S)
         if threading.current_thread() is not self._reader:
-            self._reader.join(flush_s)
+            self._reader.join(JOIN_S)
         if not self._writer.is_alive() and not self._reader.is_alive():
             self._sock.close()
 
