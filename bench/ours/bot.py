@@ -61,7 +61,8 @@ def universe() -> Universe:
 def active_engine(journal: Journal) -> Engine:
     """State, ArbHunter's strategy and risk, funded and allowed to trade; legs go out together."""
     state = State(universe())
-    settings = ArbSettings(execution=ExecutionSettings(together=True))
+    # No pause between tries: the bench refuses every order and wants the next one at once.
+    settings = ArbSettings(cooldown_ns=0, execution=ExecutionSettings(together=True))
     engine = Engine(
         state=state, strategy=Arbitrage(settings, View(state)), risk=Risk(RiskLimits()),
         journal=journal,

@@ -25,6 +25,10 @@ FEE_STEP: Final = 1_000
 """Fees are charged to five decimals of a dollar (Polymarket fee page, read 2026-11)."""
 
 
+_POWERS: Final = tuple(int(SCALE**power) for power in range(10))
+"""Powers of the scale, made once: fees are worked out on the hot path."""
+
+
 class Side(Enum):
     """The side of an order or of a book level."""
 
@@ -58,13 +62,16 @@ class FeeSchedule:
         if not 0 <= self.exponent <= 4:
             raise InstrumentError(f"fee exponent {self.exponent} is outside 0..4")
 
+    def _shape(self, price: Price) -> int:
+        """(p x (1 - p)) ^ exponent, at 1e-8 to the power of twice the exponent."""
+        shape = price * (SCALE - price)
+        return shape if self.exponent == 1 else int(shape**self.exponent)
+
     def per_share(self, price: Price) -> int:
         """The fee on one share at ``price``, at 1e-8, rounded up."""
         if self.rate == 0 or not 0 < price < SCALE:
             return 0
-        numerator: int = self.rate * (price * (SCALE - price)) ** self.exponent
-        divisor: int = SCALE ** (2 * self.exponent)
-        return -(-numerator // divisor)
+        return -(-self.rate * self._shape(price) // _POWERS[2 * self.exponent])
 
     def fee(self, price: Price, qty: Qty) -> Cash:
         """The fee on ``qty`` shares at ``price``, rounded up to five decimals of a dollar.
@@ -73,8 +80,7 @@ class FeeSchedule:
         """
         if self.rate == 0 or not 0 < price < SCALE:
             return Cash(0)
-        numerator = qty * self.rate * (price * (SCALE - price)) ** self.exponent
-        exact = -(-numerator // SCALE ** (2 * self.exponent + 1))
+        exact = -(-qty * self.rate * self._shape(price) // _POWERS[2 * self.exponent + 1])
         return Cash(ceil_to(exact, FEE_STEP))
 
 

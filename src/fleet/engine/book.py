@@ -166,9 +166,6 @@ class Book:
 
     def depth(self, side: Side, limit: Price) -> Qty:
         """The shares a taker of ``side`` finds at ``limit`` or better."""
-        total = 0
-        for price, qty in self.levels(side):
-            if price > limit if side is BUY else price < limit:
-                break
-            total += qty
-        return Qty(total)
+        if side is BUY:
+            return Qty(sum(self.asks[self.best_ask : limit // self.tick + 1]))
+        return Qty(sum(self.bids[max(1, -(-limit // self.tick)) : self.best_bid + 1]))

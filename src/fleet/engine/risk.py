@@ -10,11 +10,12 @@ Only this module makes an ``Approved``'s request pass; it never sizes or sends a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final
 
 from fleet.domain.commands import (
+    BundleId,
     CloseBundle,
     Intent,
     OpenBundle,
@@ -26,22 +27,19 @@ from fleet.domain.commands import (
     Refused,
 )
 from fleet.domain.events import TradingState
-from fleet.domain.instruments import InstrumentId, Side
+from fleet.domain.instruments import InstrumentId, MarketId, Side
 from fleet.domain.units import SCALE, Cash, format_dollars, format_units, notional_up
 from fleet.engine.exposure import (
     free_cash,
     free_tokens,
     market_exposure,
-    plan_cost,
     planned_by_market,
     reserved_budget,
     split_cost,
-    wallet_exposure,
 )
 from fleet.engine.state import State
 
 Objection = tuple[RefusalCode, str]
-_I = TypeVar("_I", OpenBundle, OrderIntent)
 _DOLLAR: Final = SCALE
 
 
@@ -67,6 +65,9 @@ class Verdict:
     operations: list[OperationIntent] = field(default_factory=list)
     closed: list[CloseBundle] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    opened_cost: int = field(default=0, compare=False)
+    """What the bundles of ``opened`` can cost, in all and by market."""
+    opened_by_market: dict[MarketId, int] = field(default_factory=dict, compare=False)
 
 
 def describe(intent: Intent) -> str:
@@ -99,15 +100,18 @@ class Risk:
     def check(self, intents: Sequence[Intent], state: State) -> Verdict:
         """Judge all intents of one decision together, in order."""
         verdict = Verdict()
-        for bundle_id in dict.fromkeys(i.bundle_id for i in intents):
-            group = [i for i in intents if i.bundle_id == bundle_id]
+        groups: dict[BundleId, list[Intent]] = {}
+        for intent in intents:
+            groups.setdefault(intent.bundle_id, []).append(intent)
+        for group in groups.values():
             self._check_group(group, state, verdict)
         return verdict
 
     def _check_group(self, group: list[Intent], state: State, verdict: Verdict) -> None:
         plan = next((i for i in group if isinstance(i, OpenBundle)), None)
         trial = Verdict(opened=list(verdict.opened), orders=list(verdict.orders),
-                        operations=list(verdict.operations))  # fmt: skip
+                        operations=list(verdict.operations), opened_cost=verdict.opened_cost,
+                        opened_by_market=dict(verdict.opened_by_market))  # fmt: skip
         refused: list[Refused] = []
         for intent in group:
             objection = self._judge(intent, state, trial)
@@ -136,6 +140,7 @@ class Risk:
             return
         verdict.opened, verdict.orders = trial.opened, trial.orders
         verdict.operations = trial.operations
+        verdict.opened_cost, verdict.opened_by_market = trial.opened_cost, trial.opened_by_market
         verdict.closed.extend(trial.closed)
 
     def _judge(self, intent: Intent, state: State, trial: Verdict) -> Objection | None:
@@ -145,40 +150,35 @@ class Risk:
             return RefusalCode.TRADING_HALTED, state.trading_reason
         match intent:
             case OpenBundle():
-                return self._first(self._bundle_rules(), intent, state, trial)
+                return self._bundle(intent, state, trial)
             case OrderIntent():
-                return self._first(self._order_rules(), intent, state, trial)
+                return self._order(intent, state, trial)
             case OperationIntent():
                 return self._operation(intent, state, trial)
 
-    @staticmethod
-    def _first(
-        rules: Iterable[Callable[[_I, State, Verdict], Objection | None]],
-        intent: _I,
-        state: State,
-        trial: Verdict,
-    ) -> Objection | None:
-        return next((o for o in (rule(intent, state, trial) for rule in rules) if o), None)
-
     # --- a bundle that opens ------------------------------------------------------------------
 
-    def _bundle_rules(self) -> tuple[Callable[[OpenBundle, State, Verdict], Objection | None], ...]:
-        return (
-            self._bundle_reducing,
-            self._bundle_books,
-            self._bundle_market_exposure,
-            self._bundle_wallet_exposure,
-            self._bundle_day,
-            self._bundle_cash,
-        )
-
-    @staticmethod
-    def _bundle_reducing(_plan: OpenBundle, state: State, _trial: Verdict) -> Objection | None:
+    def _bundle(self, plan: OpenBundle, state: State, trial: Verdict) -> Objection | None:
+        """The rules of a bundle; what it can cost is added up once for all of them."""
         if state.trading is not TradingState.ACTIVE:
             return RefusalCode.TRADING_REDUCING, state.trading_reason
-        return None
+        wanted = planned_by_market([plan], state)
+        cost = max(plan.budget, sum(wanted.values()))
+        reserved = reserved_budget(state) + trial.opened_cost
+        objection = (
+            self._bundle_books(plan, state)
+            or self._bundle_markets(wanted, state, trial)
+            or self._bundle_funds(cost, reserved, state)
+        )
+        if objection is None:
+            trial.opened_cost += cost
+            for market_id, amount in wanted.items():
+                trial.opened_by_market[market_id] = (
+                    trial.opened_by_market.get(market_id, 0) + amount
+                )
+        return objection
 
-    def _bundle_books(self, plan: OpenBundle, state: State, _trial: Verdict) -> Objection | None:
+    def _bundle_books(self, plan: OpenBundle, state: State) -> Objection | None:
         for leg in plan.legs:
             if leg.instrument_id not in state.universe.instruments:
                 return RefusalCode.INSTRUMENT_UNKNOWN, leg.instrument_id
@@ -190,14 +190,11 @@ class Risk:
                 return RefusalCode.ORDER_NOTIONAL_REACHED, format_dollars(notional)
         return None
 
-    def _bundle_market_exposure(
-        self, plan: OpenBundle, state: State, trial: Verdict
+    def _bundle_markets(
+        self, wanted: Mapping[MarketId, int], state: State, trial: Verdict
     ) -> Objection | None:
-        wanted = planned_by_market([plan], state)
         for market_id, cost in wanted.items():
-            held = market_exposure(market_id, state) + planned_by_market(trial.opened, state).get(
-                market_id, 0
-            )
+            held = market_exposure(market_id, state) + trial.opened_by_market.get(market_id, 0)
             if held + cost > self.limits.max_market_exposure:
                 return (
                     RefusalCode.MARKET_EXPOSURE_REACHED,
@@ -205,32 +202,22 @@ class Risk:
                 )
         return None
 
-    def _bundle_wallet_exposure(
-        self, plan: OpenBundle, state: State, trial: Verdict
-    ) -> Objection | None:
-        held = wallet_exposure(state) + _planned(trial, state)
-        cost = plan_cost(plan, state)
+    def _bundle_funds(self, cost: int, reserved: int, state: State) -> Objection | None:
+        """Wallet, day and cash; ``reserved`` is what everything already open may still cost."""
+        portfolio = state.portfolio
+        held = portfolio.cost + reserved
         if held + cost > self.limits.max_wallet_exposure:
             return (
                 RefusalCode.WALLET_EXPOSURE_REACHED,
                 f"{format_dollars(held)} + {format_dollars(cost)}",
             )
-        return None
-
-    def _bundle_day(self, plan: OpenBundle, state: State, trial: Verdict) -> Objection | None:
-        loss = state.portfolio.day_loss(state.now_ns)
+        loss = portfolio.day_loss(state.now_ns)
         if loss >= self.limits.max_day_loss:
             return RefusalCode.DAY_LOSS_REACHED, f"lost {format_dollars(loss)} today"
-        turnover = state.portfolio.turnover(state.now_ns)
-        pending = reserved_budget(state) + _planned(trial, state)
-        if turnover + pending + plan_cost(plan, state) > self.limits.max_day_turnover:
+        turnover = portfolio.turnover(state.now_ns)
+        if turnover + reserved + cost > self.limits.max_day_turnover:
             return RefusalCode.DAY_TURNOVER_REACHED, f"{format_dollars(turnover)} today"
-        return None
-
-    @staticmethod
-    def _bundle_cash(plan: OpenBundle, state: State, trial: Verdict) -> Objection | None:
-        free = state.portfolio.cash - reserved_budget(state) - _planned(trial, state)
-        cost = plan_cost(plan, state)
+        free = portfolio.cash - reserved
         if cost > free:
             return (
                 RefusalCode.CASH_INSUFFICIENT,
@@ -240,19 +227,19 @@ class Risk:
 
     # --- one order ----------------------------------------------------------------------------
 
-    def _order_rules(self) -> tuple[Callable[[OrderIntent, State, Verdict], Objection | None], ...]:
+    def _order(self, intent: OrderIntent, state: State, trial: Verdict) -> Objection | None:
         return (
-            self._order_instrument,
-            self._order_plan,
-            self._order_grid,
-            self._order_minimums,
-            self._order_book,
-            self._order_size,
-            self._order_tokens,
+            self._order_instrument(intent, state)
+            or self._order_plan(intent, state, trial)
+            or self._order_grid(intent, state)
+            or self._order_minimums(intent, state)
+            or self._book(intent.instrument_id, state)
+            or self._order_size(intent, state, trial)
+            or self._order_tokens(intent, state, trial)
         )
 
     @staticmethod
-    def _order_instrument(intent: OrderIntent, state: State, _trial: Verdict) -> Objection | None:
+    def _order_instrument(intent: OrderIntent, state: State) -> Objection | None:
         if intent.instrument_id not in state.universe.instruments:
             return RefusalCode.INSTRUMENT_UNKNOWN, intent.instrument_id
         if state.trading is TradingState.REDUCING and intent.side is Side.BUY:
@@ -285,7 +272,7 @@ class Risk:
         return None
 
     @staticmethod
-    def _order_grid(intent: OrderIntent, state: State, _trial: Verdict) -> Objection | None:
+    def _order_grid(intent: OrderIntent, state: State) -> Objection | None:
         tick = state.books[intent.instrument_id].tick
         if intent.price % tick or not 0 < intent.price < SCALE:
             return RefusalCode.PRICE_OFF_TICK, f"{format_units(intent.price)} of {tick}"
@@ -295,7 +282,7 @@ class Risk:
         return None
 
     @staticmethod
-    def _order_minimums(intent: OrderIntent, state: State, _trial: Verdict) -> Objection | None:
+    def _order_minimums(intent: OrderIntent, state: State) -> Objection | None:
         instrument = state.universe.instruments[intent.instrument_id]
         if intent.qty < instrument.min_qty:
             return RefusalCode.QTY_BELOW_MINIMUM, format_units(intent.qty)
@@ -305,9 +292,6 @@ class Risk:
                 format_dollars(notional_up(intent.price, intent.qty)),
             )
         return None
-
-    def _order_book(self, intent: OrderIntent, state: State, _trial: Verdict) -> Objection | None:
-        return self._book(intent.instrument_id, state)
 
     def _book(self, instrument_id: InstrumentId, state: State) -> Objection | None:
         if not state.books[instrument_id].usable:
@@ -366,11 +350,6 @@ class Risk:
             if qty > free:
                 return RefusalCode.POSITION_INSUFFICIENT, f"{instrument_id}: {format_units(free)}"
         return None
-
-
-def _planned(trial: Verdict, state: State) -> int:
-    """What the bundles that open in the same decision can cost."""
-    return sum(plan_cost(plan, state) for plan in trial.opened)
 
 
 def _in_flight(intent: OrderIntent, state: State, trial: Verdict) -> int:

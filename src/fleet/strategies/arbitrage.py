@@ -265,7 +265,11 @@ class Arbitrage:
 
     def _plan(self, watch: Watch, size: Sizing, bundle_id: BundleId) -> OpenBundle:
         order = sorted(range(len(watch.offers)), key=lambda i: (size.depths[i], i))
-        prices = leg_prices([watch.offers[i] for i in order], [size.limits[i] for i in order], size)
+        walked = [size.limits[i] for i in order]
+        if self.settings.execution.together:
+            prices = [(price, price) for price in walked]
+        else:
+            prices = leg_prices([watch.offers[i] for i in order], walked, size)
         legs = tuple(
             self._leg(watch.offers[i], size.qty, price, cap)
             for i, (price, cap) in zip(order, prices, strict=True)

@@ -8,10 +8,9 @@ exact cost and edge, rounded against us.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fleet.domain.events import Level
 from fleet.domain.instruments import Instrument, Side
 from fleet.domain.units import (
     SCALE,
@@ -22,7 +21,6 @@ from fleet.domain.units import (
     floor_to,
     notional_down,
     notional_up,
-    shares_for,
 )
 from fleet.engine.book import Book
 
@@ -147,30 +145,34 @@ def _outlay(offers: Sequence[Offer], limits: Sequence[Price], qty: Qty, payoff: 
 
 
 def _walk(offers: Sequence[Offer], payoff: int, trade_size: Cash, min_profit: int) -> Qty:
-    depth: list[Iterator[Level]] = [o.book.levels(o.side) for o in offers]
-    current = [next(levels, None) for levels in depth]
-    spent = [0] * len(offers)
+    """Whole steps through all books at once; a leg's figures are renewed only with its level."""
+    depth = [offer.book.levels(offer.side) for offer in offers]
+    prices, lefts, units = [0] * len(offers), [0] * len(offers), [0] * len(offers)
+    rooms = [int(trade_size)] * len(offers)
+    empty = list(range(len(offers)))
     total = 0
     while True:
-        step: int | None = None
-        cost = 0
-        capital = -payoff if payoff < 0 else 0
-        for offer, level, used in zip(offers, current, spent, strict=True):
+        for index in empty:
+            level = next(depth[index], None)
             if level is None:
                 return Qty(total)
-            price, offered = level
-            unit = unit_cost(offer, price)
-            cost += unit
-            capital += max(0, unit)
-            room = shares_for(Cash(trade_size - used), price)
-            step = min(offered, room) if step is None else min(step, offered, room)
-        if not step or (payoff - cost) * SCALE < min_profit * capital or payoff <= cost:
+            prices[index], lefts[index] = level
+            units[index] = unit_cost(offers[index], level[0])
+        cost = sum(units)
+        capital = (-payoff if payoff < 0 else 0) + sum(unit for unit in units if unit > 0)
+        if payoff <= cost or (payoff - cost) * SCALE < min_profit * capital:
+            return Qty(total)
+        step = min(lefts)
+        for room, price in zip(rooms, prices, strict=True):
+            step = min(step, room * SCALE // price)
+        if step <= 0:
             return Qty(total)
         total += step
-        for index, level in enumerate(current):
-            if level is None:
-                return Qty(total)
-            price, offered = level
-            spent[index] += notional_up(price, Qty(step))
-            left = Qty(offered - step)
-            current[index] = (price, left) if left else next(depth[index], None)
+        empty = []
+        for index, price in enumerate(prices):
+            rooms[index] -= notional_up(Price(price), Qty(step))
+            lefts[index] -= step
+            if not lefts[index]:
+                empty.append(index)
+        if not empty:
+            return Qty(total)
