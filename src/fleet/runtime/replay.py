@@ -29,6 +29,7 @@ from fleet.venues.paper import PaperSettings, PaperVenue
 
 TICK_NS: Final = 1_000_000_000
 BY: Final = "replay"
+MARKET: Final = (ev.BookChanged, ev.BookSnapshot)
 LOST: Final = 2
 """``FrameKind.DISCONNECTED`` of a tape."""
 
@@ -153,7 +154,7 @@ class Replay:
         self._gap_ns = settings.watchdog_ns or 1 << 62
         self._moment_ns = 0
         self._pairs = _pairs(universe, self.state)
-        self._touched: tuple[Book, Book] | None = None
+        self._newest: ev.BookChanged | ev.BookSnapshot | None = None
         self._timers: list[tuple[int, str]] = []
 
     def run(self, frames: Iterable[Frame]) -> ReplayReport:
@@ -178,8 +179,10 @@ class Replay:
             elif at_ns > self._now_ns:
                 self._now_ns = at_ns
             self.quality.events += 1
-            if isinstance(event, ev.BookChanged | ev.BookSnapshot):
-                self._note_moment(event)
+            if isinstance(event, MARKET):
+                if event.ts_event != self._moment_ns:
+                    self._end_moment(event.ts_event)
+                self._newest = event
             elif isinstance(event, ev.FrameRejected):
                 self.quality.rejected += 1
             elif isinstance(event, ev.TradePrinted) and self._venue is not None:
@@ -240,7 +243,7 @@ class Replay:
         )
 
     def _drop_books(self, at_ns: int, reason: str) -> None:
-        self._touched = None
+        self._newest = None
         self._handle(
             ev.FeedDisconnected(
                 ts_event=at_ns,
@@ -275,18 +278,19 @@ class Replay:
 
     # --- looking ------------------------------------------------------------------------------
 
-    def _note_moment(self, event: ev.BookChanged | ev.BookSnapshot) -> None:
-        """At the end of each venue millisecond, see whether the touched pair mirrors itself."""
-        if event.ts_event != self._moment_ns:
-            self._moment_ns = event.ts_event
-            if self._touched is not None:
-                yes, no = self._touched
-                if yes.ready and no.ready:
-                    self.quality.moments += 1
-                    mirrored = yes.bid + no.ask == SCALE and yes.ask + no.bid == SCALE
-                    self.quality.mirrored += mirrored
+    def _end_moment(self, next_ns: int) -> None:
+        """At the end of a venue millisecond, see whether the pair it last touched mirrors itself."""
+        self._moment_ns = next_ns
+        event = self._newest
+        if event is None:
+            return
         token = event.changes[0][0] if isinstance(event, ev.BookChanged) else event.instrument_id
-        self._touched = self._pairs.get(token)
+        pair = self._pairs.get(token)
+        if pair is None or not (pair[0].ready and pair[1].ready):
+            return
+        yes, no = pair
+        self.quality.moments += 1
+        self.quality.mirrored += yes.bid + no.ask == SCALE and yes.ask + no.bid == SCALE
 
     def report(self, seconds: float) -> ReplayReport:
         """What happened so far."""
