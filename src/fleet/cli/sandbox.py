@@ -17,13 +17,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import dotenv
 import httpx
 import uvloop
 
 from fleet.cli.root import fleet_root
 from fleet.clock import NS_PER_SECOND, LiveClock
+from fleet.config import ConfigError, load, read_env_file
 from fleet.journal import locks
 from fleet.runtime import pm2
+from fleet.runtime.settings import SandboxEnv
 from fleet.sandbox.server import HOST, SERVICE, SandboxServer, SandboxSettings
 from fleet.sandbox.simulator import SimulatorSettings
 
@@ -39,9 +42,11 @@ BEHIND_NS_MAX: Final = 3 * NS_PER_SECOND
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's flags."""
-    parser.add_argument("--port", type=int, default=8788, help="loopback port (default: 8788)")
-    parser.add_argument("--seed", type=int, default=7,
-                        help="decides ids and every move of the markets (default: 7)")  # fmt: skip
+    parser.add_argument("--port", type=int,
+                        help="loopback port (default: SANDBOX_PORT of .env, 8788)")  # fmt: skip
+    parser.add_argument("--seed", type=int,
+                        help="decides ids and every move of the markets (default: SANDBOX_SEED"
+                        " of .env, 7)")  # fmt: skip
     parser.add_argument("--speed", type=float, default=1.0,
                         help="how fast the order flow runs (default: 1.0, as recorded)")  # fmt: skip
     parser.add_argument("--mispricing-every", type=float, default=15.0, metavar="SECONDS",
@@ -54,10 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop; the exit code says why it ended."""
     try:
+        env = _environment(arguments.root)
         settings = SandboxSettings(
-            port=arguments.port,
+            port=env.port if arguments.port is None else arguments.port,
             simulator=SimulatorSettings(
-                seed=arguments.seed,
+                seed=env.seed if arguments.seed is None else arguments.seed,
                 speed=arguments.speed,
                 mispricing_every_s=arguments.mispricing_every,
             ),
@@ -66,11 +72,17 @@ def run(arguments: argparse.Namespace) -> int:
     except locks.TwinRunning as error:
         say("ERROR", str(error))
         return locks.EXIT_TWIN
-    except (ValueError, locks.LockError) as error:
+    except (ValueError, ConfigError, locks.LockError) as error:
         say("ERROR", str(error))
         return EX_CONFIG
     with lock:
         return uvloop.run(_serve(settings, arguments.root))
+
+
+def _environment(root: Path) -> SandboxEnv:
+    """``SANDBOX_*`` of ``.env`` and the environment. Raises ``ConfigError``."""
+    mapping = {**read_env_file(root / ".env", dotenv.dotenv_values), **os.environ}
+    return load(SandboxEnv, mapping)
 
 
 def say(level: str, text: str) -> None:
