@@ -10,14 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from fleet.domain import events as ev
 from fleet.domain.commands import Command
+from fleet.domain.events import SettlementStatus
 from fleet.domain.units import format_dollars, format_units
 from fleet.engine.state import State
 from fleet.venues.account import AccountQuery, AccountTruth
 
-ABSENT = "the venue never had it"
+ABSENT: Final = "the venue never had it"
+_S = SettlementStatus
+_PROGRESS: Final = (_S.MATCHED, _S.RETRYING, _S.MINED, _S.CONFIRMED, _S.FAILED)
 
 
 def query_of(state: State) -> AccountQuery:
@@ -54,12 +58,17 @@ def _known(fact: ev.Event, state: State) -> bool:
         case ev.OrderFilled():
             return state.portfolio.settlement(fact.trade_id) is not None
         case ev.FillSettled():
-            return state.portfolio.settlement(fact.trade_id) is fact.status
+            return _settled_as_far(state.portfolio.settlement(fact.trade_id), fact.status)
         case ev.OrderAccepted():
             order = state.orders.get(fact.client_order_id)
             return order is not None and order.venue_order_id is not None
         case _:
             return False
+
+
+def _settled_as_far(ours: SettlementStatus | None, theirs: SettlementStatus) -> bool:
+    """Whether the journal is at least there: the venue tells the whole way, retries included."""
+    return ours is not None and _PROGRESS.index(ours) >= _PROGRESS.index(theirs)
 
 
 def difference(state: State, truth: AccountTruth) -> str:

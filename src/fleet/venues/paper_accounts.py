@@ -15,6 +15,7 @@ from fleet.domain.units import Cash, Qty, notional_down, notional_up
 from fleet.venues.account import AccountQuery, AccountTruth
 
 _S = ev.SettlementStatus
+_FINAL = frozenset({_S.CONFIRMED, _S.FAILED})
 
 
 class PaperAccounts:
@@ -32,12 +33,22 @@ class PaperAccounts:
         self._operations: set[OperationId] = set()
         self._fills: dict[ev.TradeId, ev.OrderFilled] = {}
         self._status: dict[ev.TradeId, ev.SettlementStatus] = {}
+        self._waiting: set[ev.TradeId] = set()
         self._fill_counts: dict[ClientOrderId, int] = {}
 
     @property
     def tokens(self) -> dict[InstrumentId, Qty]:
         """Tokens held, settled or not; empty positions left out."""
         return {token: qty for token, qty in self._tokens.items() if qty}
+
+    @property
+    def settlements(self) -> dict[ev.TradeId, ev.SettlementStatus]:
+        """Every trade there ever was, and how far its settlement has come."""
+        return dict(self._status)
+
+    def fill(self, trade_id: ev.TradeId) -> ev.OrderFilled:
+        """One trade as it was matched. Raises ``KeyError`` if there was none."""
+        return self._fills[trade_id]
 
     def knows_order(self, client_order_id: ClientOrderId) -> bool:
         """Whether this order ever arrived."""
@@ -92,22 +103,34 @@ class PaperAccounts:
         self._fills[fact.trade_id] = fact
         self._status[fact.trade_id] = _S.MATCHED
         self._fill_counts[fact.client_order_id] = self.fills_of(fact.client_order_id) + 1
+        self._book(fact, 1)
         if fact.side is Side.BUY:
-            self.cash = Cash(self.cash - notional_up(fact.price, fact.qty) - fact.fee)
-            self._move(fact.instrument_id, fact.qty)
-            waiting = self._unsettled.get(fact.instrument_id, 0)
-            self._unsettled[fact.instrument_id] = Qty(waiting + fact.qty)
+            self._waiting.add(fact.trade_id)
+            self._wait(fact.instrument_id, fact.qty)
+
+    def _book(self, fill: ev.OrderFilled, sign: int) -> None:
+        """Book a fill, or (-1) take it back."""
+        if fill.side is Side.BUY:
+            cash = -notional_up(fill.price, fill.qty) - fill.fee
+            self._move(fill.instrument_id, sign * fill.qty)
         else:
-            self.cash = Cash(self.cash + notional_down(fact.price, fact.qty) - fact.fee)
-            self._move(fact.instrument_id, -fact.qty)
+            cash = notional_down(fill.price, fill.qty) - fill.fee
+            self._move(fill.instrument_id, -sign * fill.qty)
+        self.cash = Cash(self.cash + sign * cash)
 
     def _settle(self, fact: ev.FillSettled) -> None:
-        before = self._status[fact.trade_id]
+        if self._status[fact.trade_id] in _FINAL:
+            return
         self._status[fact.trade_id] = fact.status
         fill = self._fills[fact.trade_id]
-        if fill.side is Side.BUY and before is _S.MATCHED:
-            waiting = self._unsettled.get(fill.instrument_id, 0)
-            self._unsettled[fill.instrument_id] = Qty(waiting - fill.qty)
+        if fact.status is not _S.RETRYING and fact.trade_id in self._waiting:
+            self._waiting.remove(fact.trade_id)
+            self._wait(fill.instrument_id, -fill.qty)
+        if fact.status is _S.FAILED:
+            self._book(fill, -1)
+
+    def _wait(self, token: InstrumentId, qty: int) -> None:
+        self._unsettled[token] = Qty(self._unsettled.get(token, 0) + qty)
 
     def _move(self, token: InstrumentId, qty: int) -> None:
         self._tokens[token] = Qty(self._tokens.get(token, 0) + qty)
@@ -118,7 +141,7 @@ class PaperAccounts:
         for trade_id, fill in self._fills.items():
             status = self._status[trade_id]
             for following, delay in ((_S.MINED, mined_ns), (_S.CONFIRMED, confirmed_ns)):
-                done = status is following or status is _S.CONFIRMED
+                done = status is following or status in _FINAL
                 if not done:
                     at_ns = max(now_ns, fill.ts_event + delay)
                     pending.append(
