@@ -37,7 +37,7 @@ from fleet.runtime.parts import (
     LeaseKeeper,
     StatusPart,
 )
-from fleet.runtime.recovery import query_of, reconcile
+from fleet.runtime.recovery import missed_facts, query_of, reconcile
 from fleet.runtime.reporting import Reporter, ReportingJournal
 from fleet.runtime.runner import Runner
 from fleet.runtime.settings import FleetSettings, PaperEnv
@@ -337,8 +337,9 @@ class Bot:
                 journal.checkpoint()
             if runner.engine.state.orders.unresolved() and now_ns - asked_ns > RESOLVE_NS:
                 asked_ns = now_ns
-                truth = await execution.account(query_of(runner.engine.state))
-                runner.put_facts(truth.facts)
+                state = runner.engine.state
+                truth = await execution.account(query_of(state))
+                runner.put_facts(missed_facts(state, truth, self.clock.now_ns()))
 
     def _latched(self, runner: Runner, why: str) -> None:
         if runner.engine.state.trading is not ev.TradingState.HALTED:
