@@ -21,11 +21,12 @@ from fleet.cli.root import fleet_root
 from fleet.clock import LiveClock
 from fleet.config import ConfigError, Paths, load, read_env_file
 from fleet.domain.events import AnyEvent, BookSnapshot, FrameRejected
-from fleet.domain.instruments import InstrumentId
+from fleet.domain.instruments import InstrumentId, Universe
 from fleet.journal.tape import Tape, TapeError
 from fleet.runtime.settings import PolymarketEnv, SandboxEnv
 from fleet.venues.polymarket.catalog import CatalogSettings, load_catalog
 from fleet.venues.polymarket.feed import MarketFeed, token_groups
+from fleet.venues.polymarket.universe_file import UniverseFileError, save_universe
 from fleet.venues.port import FeedHealth, VenueError
 from fleet.venues.transport import HttpSettings, JsonClient
 
@@ -74,7 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         pairs = {**read_env_file(paths.env_file, dotenv_values), **os.environ}
         venue, sandbox = load(PolymarketEnv, pairs), load(SandboxEnv, pairs)
-        tape = Tape(arguments.out or paths.tape(arguments.feed))
+        folder = arguments.out or paths.tape(arguments.feed)
+        tape = Tape(folder)
     except (ConfigError, TapeError) as error:
         return _fail(str(error), EX_CONFIG)
     gamma_url, clob_url, ws_url = venue.gamma_url, venue.clob_url, venue.ws_url
@@ -86,11 +88,17 @@ def run(arguments: argparse.Namespace) -> int:
     settings = CatalogSettings(markets_max=arguments.max_markets or venue.markets_max)
 
     async def record() -> tuple[FeedHealth, Counts]:
-        chosen = groups or await _catalogued(gamma_url, clob_url, settings)
+        chosen = groups
+        if not chosen:
+            universe = await _catalogued(gamma_url, clob_url, settings)
+            save_universe(folder, universe)
+            chosen = token_groups(universe.markets.values())
         return await _record(ws_url, chosen, tape, arguments.duration)
 
     try:
         health, counts = uvloop.run(record())
+    except UniverseFileError as error:
+        return _fail(str(error), EX_FAILED)
     except VenueError as error:
         cure = "; is it running? `make start` starts it" if arguments.feed == "sandbox" else ""
         return _fail(f"{error}{cure}", EX_FAILED)
@@ -106,8 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if health.frames and not written.dropped else EX_FAILED
 
 
-async def _catalogued(gamma_url: str, clob_url: str, settings: CatalogSettings) -> Groups:
-    """The tokens of the catalogue's markets."""
+async def _catalogued(gamma_url: str, clob_url: str, settings: CatalogSettings) -> Universe:
+    """The catalogue's markets."""
     gamma, clob = (
         JsonClient(gamma_url),
         JsonClient(clob_url, HttpSettings(per_second=100, burst=50)),
@@ -119,7 +127,7 @@ async def _catalogued(gamma_url: str, clob_url: str, settings: CatalogSettings) 
         await clob.close()
     left_out = sum(catalog.left_out.values())
     print(f"{len(catalog.universe.markets)} markets to record, {left_out} left out")
-    return token_groups(catalog.universe.markets.values())
+    return catalog.universe
 
 
 async def _record(

@@ -18,6 +18,7 @@ from fleet.runtime.settings import FleetSettings, PolymarketEnv, SandboxEnv
 from fleet.venues.polymarket.catalog import CatalogSettings, load_catalog
 from fleet.venues.polymarket.feed import MarketFeed, token_groups
 from fleet.venues.polymarket.shard import FeedSettings
+from fleet.venues.polymarket.universe_file import UniverseFileError, save_universe
 from fleet.venues.port import EventSink, Feed, VenueError
 from fleet.venues.transport import HttpSettings, JsonClient
 from fleet.venues.websocket import SessionSettings
@@ -108,9 +109,11 @@ class MarketSource:
         """A feed of the whole universe that has not been started. Raises ``OSError``."""
         tape = None
         if self._tape:
+            folder = self._paths.tape(self.name)
             try:
-                tape = Tape(self._paths.tape(self.name))
-            except TapeError as error:
+                tape = Tape(folder)
+                save_universe(folder, universe)
+            except (TapeError, UniverseFileError) as error:
                 raise OSError(str(error)) from error
         return MarketFeed(
             self._ws_url,

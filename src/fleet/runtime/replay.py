@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+import msgspec
+
 from fleet.domain import events as ev
 from fleet.domain.commands import Approved, CancelOrder, Command, StartTimer
 from fleet.domain.instruments import InstrumentId, Universe
@@ -30,8 +32,6 @@ from fleet.venues.paper import PaperSettings, PaperVenue
 TICK_NS: Final = 1_000_000_000
 BY: Final = "replay"
 MARKET: Final = (ev.BookChanged, ev.BookSnapshot)
-LOST: Final = 2
-"""``FrameKind.DISCONNECTED`` of a tape."""
 
 
 class Frame(Protocol):
@@ -51,6 +51,13 @@ class Frame(Protocol):
     def kind(self) -> int:
         """0 a frame, 1 a connection came up, 2 one was lost."""
         ...
+
+
+class _Mark(msgspec.Struct):
+    """A tape's note that a connection came up or was lost: these books are void."""
+
+    instruments: tuple[InstrumentId, ...]
+    reason: str = ""
 
 
 Decode = Callable[[bytes, int], Sequence[ev.AnyEvent]]
@@ -167,9 +174,10 @@ class Replay:
     def feed(self, frame: Frame) -> None:
         """Replay one frame, or drop the books where the tape says that a connection was lost."""
         if frame.kind:
-            if frame.kind == LOST and self._venue is not None:
+            if self._venue is not None:
                 self._let_time_pass(frame.ts_recv)
-                self._drop_books(self._now_ns, "the recorded connection was lost")
+                mark = msgspec.json.decode(frame.payload, type=_Mark)
+                self._drop_books(frame.ts_recv, mark.reason or "reconnected", mark.instruments)
             return
         self.quality.frames += 1
         for event in self._decode(frame.payload, frame.ts_recv):
@@ -198,7 +206,9 @@ class Replay:
             self._begin(at_ns)
         elif at_ns - self._now_ns > self._gap_ns:
             self.quality.gaps += 1
-            self._drop_books(at_ns, "silent for longer than the watchdog allows")
+            self._drop_books(
+                at_ns, "silent for longer than the watchdog allows", tuple(self.state.books)
+            )
         venue = self._venue
         while venue is not None:
             due = min(venue.next_due_ns() or at_ns + 1, self._next_tick_ns)
@@ -242,14 +252,14 @@ class Replay:
             )
         )
 
-    def _drop_books(self, at_ns: int, reason: str) -> None:
+    def _drop_books(self, at_ns: int, reason: str, tokens: tuple[InstrumentId, ...]) -> None:
         self._newest = None
         self._handle(
             ev.FeedDisconnected(
                 ts_event=at_ns,
                 ts_recv=at_ns,
                 connection="recording",
-                instruments=tuple(self.state.books),
+                instruments=tokens,
                 reason=reason,
             )
         )

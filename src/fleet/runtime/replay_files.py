@@ -16,6 +16,7 @@ from fleet.engine.state import View
 from fleet.journal.tape import FrameKind, TapeError, TapeFrame, read_any
 from fleet.runtime.replay import Replay, ReplayReport, ReplaySettings
 from fleet.venues.polymarket.recordings import RecordingError, infer_universe
+from fleet.venues.polymarket.universe_file import UniverseFileError, find_universe
 from fleet.venues.polymarket.wire import Decoder
 
 DEFAULT_FEES = FeeSchedule(rate=5 * SCALE // 100)
@@ -24,7 +25,13 @@ EXIT_OK, EXIT_BAD_INPUT = 0, 2
 
 
 def load_universe(path: Path, fees: FeeSchedule) -> Universe:
-    """The markets of one file. Raises ``TapeError`` or ``RecordingError``."""
+    """The markets of one file: those saved beside it, or what its frames tell.
+
+    Raises ``TapeError``, ``RecordingError`` or ``UniverseFileError``.
+    """
+    saved = find_universe(path)
+    if saved is not None:
+        return saved
     return infer_universe(
         (f.payload for f in read_any(path) if f.kind is FrameKind.FRAME), fees=fees
     )
@@ -38,7 +45,7 @@ def replay_file(
     fees: FeeSchedule = DEFAULT_FEES,
     frames: Iterable[TapeFrame] | None = None,
 ) -> ReplayReport:
-    """Replay one tape or recording. Raises ``TapeError`` or ``RecordingError``."""
+    """Replay one tape or recording. Raises what ``load_universe`` raises."""
     universe = load_universe(path, fees)
     return Replay(universe, settings, Decoder().decode, build).run(frames or read_any(path))
 
@@ -60,7 +67,7 @@ def replay_and_print(
     for path in files:
         try:
             report = replay_file(path, build=build, settings=chosen, fees=fees)
-        except (TapeError, RecordingError) as error:
+        except (TapeError, RecordingError, UniverseFileError) as error:
             sys.stderr.write(f"{path}: {error}\n")
             return EXIT_BAD_INPUT
         reports.append(report)
