@@ -25,7 +25,7 @@ from fleet.engine.state import State, View
 from fleet.journal.database import JournalDamaged, JournalError, JournalForeign
 from fleet.journal.fleet import FleetState, Lease, LeaseHeld
 from fleet.journal.store import JournalStore
-from fleet.runtime import pm2
+from fleet.runtime import memory, pm2
 from fleet.runtime.components import ComponentFailed, Node, Supervisor
 from fleet.runtime.execution import PaperExecution
 from fleet.runtime.market_source import MarketSource, SourceFailed
@@ -37,7 +37,7 @@ from fleet.runtime.parts import (
     LeaseKeeper,
     StatusPart,
 )
-from fleet.runtime.recovery import missed_facts, query_of, reconcile
+from fleet.runtime.recovery import missed_facts, overdue, query_of, reconcile
 from fleet.runtime.reporting import Reporter, ReportingJournal
 from fleet.runtime.runner import Runner
 from fleet.runtime.settings import FleetSettings, PaperEnv
@@ -264,6 +264,7 @@ class Bot:
         try:
             await supervisor.start()
             if await self._first_snapshots(feed):
+                memory.settle()
                 self._allow_trading(runner)
                 board.ready = True
                 if channel is not None:
@@ -334,10 +335,12 @@ class Bot:
             if now_ns - checked_ns >= HEALTH_S * NS_PER_SECOND:
                 checked_ns = now_ns
                 await supervisor.check()
-                journal.checkpoint()
-            if runner.engine.state.orders.unresolved() and now_ns - asked_ns > RESOLVE_NS:
+            if not runner.backlog:
+                journal.checkpoint()  # In a quiet moment, so that no decision pays for it.
+            state = runner.engine.state
+            late = overdue(state, now_ns - RESOLVE_NS)
+            if late and now_ns - asked_ns > RESOLVE_NS:
                 asked_ns = now_ns
-                state = runner.engine.state
                 truth = await execution.account(query_of(state))
                 runner.put_facts(missed_facts(state, truth, self.clock.now_ns()))
 
