@@ -13,13 +13,15 @@ from dataclasses import replace
 from typing import Final
 
 from fleet.domain import events as ev
-from fleet.domain.commands import Command
+from fleet.domain.commands import Command, TimeInForce
 from fleet.domain.events import SettlementStatus
 from fleet.domain.units import format_dollars, format_units
 from fleet.engine.state import State
 from fleet.venues.account import AccountQuery, AccountTruth
 
 ABSENT: Final = "the venue never had it"
+TAKERS: Final = frozenset({TimeInForce.FAK, TimeInForce.FOK})
+"""Orders that are answered at once or not at all."""
 _S = SettlementStatus
 _PROGRESS: Final = (_S.MATCHED, _S.RETRYING, _S.MINED, _S.CONFIRMED, _S.FAILED)
 
@@ -32,6 +34,12 @@ def query_of(state: State) -> AccountQuery:
         unsettled_trades=frozenset(state.portfolio.unsettled_trades()),
         pending_operations=frozenset(state.bundles.pending),
     )
+
+
+def overdue(state: State, since_ns: int) -> bool:
+    """Whether some outcome is unknown, or an answer to something sent before ``since_ns`` is late."""
+    orders = state.orders.open.values()
+    return any(o.unresolved or (o.tif in TAKERS and o.submitted_ns < since_ns) for o in orders)
 
 
 def missed_facts(state: State, truth: AccountTruth, now_ns: int) -> list[ev.Event]:
