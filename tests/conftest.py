@@ -1,6 +1,7 @@
 """Shared by all tests: how hypothesis runs, and where the recorded data lies."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,15 @@ settings.register_profile(
 )
 settings.register_profile("soak", parent=settings.get_profile("fleet"), max_examples=5_000)
 settings.load_profile(os.environ.get("FLEET_HYPOTHESIS_PROFILE", "fleet"))
+
+
+@pytest.fixture(autouse=True)
+def usual_recursion_limit() -> None:
+    """Python's own limit: py_ecc, which the signing oracle pulls in, raises it for the process.
+
+    With a raised limit a hostile frame of ten thousand brackets overflows the C stack of a thread.
+    """
+    sys.setrecursionlimit(1_000)
 
 
 @pytest.fixture(scope="session")
