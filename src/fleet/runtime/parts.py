@@ -25,6 +25,8 @@ LEASE_NS: Final = 30 * NS_PER_SECOND
 RENEW_S: Final = 5.0
 STATUS_S: Final = 1.0
 TABLE_EVERY: Final = 60
+FIRST_SNAPSHOTS_S: Final = 5.0
+"""How long the start waits for the last books once every connection is up."""
 
 
 class Periodic:
@@ -110,10 +112,13 @@ class FeedPart:
 
     name = "feed"
 
-    def __init__(self, make: Callable[[], Feed]) -> None:
+    def __init__(self, make: Callable[[], Feed], *, patience_s: float = FIRST_SNAPSHOTS_S) -> None:
         """``make`` builds a feed that has not been started."""
         self._make = make
+        self._patience_s = patience_s
         self._feed: Feed | None = None
+        self._up_s: float | None = None
+        self._log = logs.get("feed")
 
     async def start(self) -> None:
         """Begin to connect. Raises ``ComponentFailed`` if there is nothing to subscribe to."""
@@ -140,11 +145,24 @@ class FeedPart:
 
     @property
     def settled(self) -> bool:
-        """Whether every connection is up and every book has its snapshot."""
-        if self._feed is None:
+        """Whether every connection is up and every book has its snapshot, or will have none.
+
+        A market that ended after it was listed never sends one: what is still missing after the
+        patience stays void, and nobody trades on a void book.
+        """
+        health = self._feed.health() if self._feed is not None else None
+        if health is None or not health.healthy:
+            self._up_s = None
             return False
-        health = self._feed.health()
-        return health.healthy and health.awaiting == 0
+        now_s = asyncio.get_running_loop().time()
+        if self._up_s is None:
+            self._up_s = now_s
+        if health.awaiting and now_s - self._up_s < self._patience_s:
+            return False
+        if health.awaiting:
+            self._log.warning("BOOKS missing: not traded until their snapshots come",
+                              instruments=health.awaiting)  # fmt: skip
+        return True
 
     async def stop(self) -> None:
         """Close the connections."""
