@@ -58,8 +58,17 @@ class JournalForked(JournalError):  # noqa: N818 - named for what was found
     """Somebody else appended to the journal behind this writer's back."""
 
 
-def translate(error: sqlite3.Error, path: Path, doing: str) -> JournalError:
+DRIVER_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What the driver raises. It fails with the second when the words of its own complaint quote a
+damaged page that is no text any more."""
+
+
+def translate(error: sqlite3.Error | UnicodeDecodeError, path: Path, doing: str) -> JournalError:
     """The ``JournalError`` for a driver error met while ``doing`` something with ``path``."""
+    if isinstance(error, UnicodeDecodeError):
+        return JournalDamaged(
+            f"cannot {doing} {path}: it holds bytes that are no text; {RESTORE_CURE}"
+        )
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     what = f"cannot {doing} {path}: {error}"
     if code == sqlite3.SQLITE_FULL or (
@@ -111,7 +120,7 @@ def create(
         except FileExistsError:
             return False
         sync_directory(path.parent)
-    except sqlite3.Error as error:
+    except DRIVER_ERRORS as error:
         raise translate(error, path, "make") from error
     except OSError as error:
         raise _os_error(error, path, "make") from error
@@ -137,7 +146,7 @@ def connect(path: Path, *, read_only: bool, immutable: bool = False) -> sqlite3.
     uri = f"{path.absolute().as_uri()}?{mode}{'&immutable=1' if immutable else ''}"
     try:
         db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S)
-    except sqlite3.Error as error:
+    except DRIVER_ERRORS as error:
         raise translate(error, path, "open") from error
     try:
         if not read_only:
@@ -149,7 +158,7 @@ def connect(path: Path, *, read_only: bool, immutable: bool = False) -> sqlite3.
                 )
         db.execute("PRAGMA trusted_schema=OFF")
         db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except sqlite3.Error as error:
+    except DRIVER_ERRORS as error:
         db.close()
         raise translate(error, path, "open") from error
     except JournalError:
@@ -194,7 +203,7 @@ def integrity(db: sqlite3.Connection, path: Path) -> None:
     """Run SQLite's own full check. Raises ``JournalDamaged`` with its first finding."""
     try:
         found: str = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    except sqlite3.Error as error:
+    except DRIVER_ERRORS as error:
         raise translate(error, path, "check") from error
     if found != "ok":
         raise JournalDamaged(f"{path} is damaged: {found}; {RESTORE_CURE}")

@@ -17,7 +17,6 @@ survives restarts.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -142,7 +141,7 @@ class FleetState:
                 self._db, path, application_id=APPLICATION_ID, version=SCHEMA_VERSION
             )
             database.integrity(self._db, path)
-        except sqlite3.Error as error:
+        except database.DRIVER_ERRORS as error:
             self._db.close()
             raise database.translate(error, path, "open") from error
         except JournalError:
@@ -188,7 +187,7 @@ class FleetState:
         """The halt in force, or ``None``. A file that cannot be read answers with a latch."""
         try:
             return self._latch()
-        except sqlite3.Error as error:
+        except database.DRIVER_ERRORS as error:
             return unreadable(database.translate(error, self.path, "read"))
 
     def history(self) -> list[LatchEntry]:
@@ -254,7 +253,7 @@ class FleetState:
         """Whether ``lease`` is the newest of its wallet and runs at ``now_ns``."""
         try:
             row = self._lease_row(lease.wallet)
-        except sqlite3.Error as error:
+        except database.DRIVER_ERRORS as error:
             raise database.translate(error, self.path, "read") from error
         return row is not None and row.token == lease.token and row.alive(now_ns)
 
@@ -288,7 +287,7 @@ class FleetState:
             finally:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-        except sqlite3.Error as error:
+        except database.DRIVER_ERRORS as error:
             raise database.translate(error, self.path, doing) from error
 
     def _append(self, action: str, reason: str, by: str, ts: int) -> None:
@@ -338,7 +337,7 @@ class FleetState:
     def _all(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         try:
             return self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
+        except database.DRIVER_ERRORS as error:
             raise database.translate(error, self.path, "read") from error
 
 

@@ -112,7 +112,7 @@ class JournalReader:
         self._db = self._connect(immutable=immutable)
         try:
             self.bot, self.mode = self._identify(bot, mode)
-        except sqlite3.Error as error:
+        except database.DRIVER_ERRORS as error:
             self._db.close()
             raise database.translate(error, path, "open") from error
         except JournalError:
@@ -155,7 +155,7 @@ class JournalReader:
                     seq += 1
                     crc = self._verify(row, seq, crc)
                     yield self._entry(row)
-        except sqlite3.Error as error:
+        except database.DRIVER_ERRORS as error:
             raise database.translate(error, self.path, "read") from error
 
     def check(self) -> int:
@@ -187,7 +187,7 @@ class JournalReader:
             row = self._db.execute(
                 "SELECT seq, crc FROM entry ORDER BY seq DESC LIMIT 1"
             ).fetchone()
-        except sqlite3.Error as error:
+        except database.DRIVER_ERRORS as error:
             raise database.translate(error, self.path, "read") from error
         return (row[0], row[1]) if row else (0, 0)
 
@@ -254,7 +254,7 @@ class JournalStore(JournalReader):
         try:
             self._db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('run_id', ?)", (run_id,))
-        except sqlite3.Error as error:
+        except database.DRIVER_ERRORS as error:
             self._db.close()
             raise database.translate(error, path, "write") from error
         self._seq, self._crc = self._tail()
@@ -286,7 +286,7 @@ class JournalStore(JournalReader):
             execute("BEGIN IMMEDIATE")
             self._db.executemany(_INSERT, rows)
             execute("COMMIT")
-        except sqlite3.Error as error:
+        except database.DRIVER_ERRORS as error:
             raise self._failed(error) from error
         self._crc = crc
         self._seq = rows[-1][0]
@@ -299,7 +299,7 @@ class JournalStore(JournalReader):
         """
         try:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error as error:
+        except database.DRIVER_ERRORS as error:
             raise database.translate(error, self.path, "checkpoint") from error
 
     def _rows(self, events: Sequence[object]) -> tuple[list[_Row], int]:
@@ -318,7 +318,7 @@ class JournalStore(JournalReader):
                 cause = seq
         return rows, crc
 
-    def _failed(self, error: sqlite3.Error) -> JournalError:
+    def _failed(self, error: sqlite3.Error | UnicodeDecodeError) -> JournalError:
         """Undo the transaction; unless it is proven that nothing stayed, take no more entries."""
         told = database.translate(error, self.path, "write")
         try:
