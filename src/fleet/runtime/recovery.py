@@ -20,6 +20,8 @@ from fleet.engine.state import State
 from fleet.venues.account import AccountQuery, AccountTruth
 
 ABSENT: Final = "the venue never had it"
+ENGINE: Final = "engine"
+"""Who halts on a contradiction."""
 TAKERS: Final = frozenset({TimeInForce.FAK, TimeInForce.FOK})
 """Orders that are answered at once or not at all."""
 _S = SettlementStatus
@@ -97,6 +99,28 @@ def difference(state: State, truth: AccountTruth) -> str:
     return "; ".join(problems)
 
 
+def strangers(state: State, truth: AccountTruth) -> str:
+    """The venue's fills of orders this journal never sent, in words; empty when there are none.
+
+    They are not adopted: a journal that lost orders would use their ids again.
+    """
+    unknown = {
+        fact.client_order_id
+        for fact in truth.facts
+        if isinstance(fact, ev.OrderFilled) and state.orders.get(fact.client_order_id) is None
+    }
+    if not unknown:
+        return ""
+    shown = ", ".join(sorted(unknown)[:5])
+    return f"the venue filled {len(unknown)} orders the journal does not know ({shown})"
+
+
+def _contradiction(state: State) -> str:
+    """Why the engine halted over what it was just told; empty when it did not."""
+    halted = state.trading is ev.TradingState.HALTED and state.trading_by == ENGINE
+    return state.trading_reason if halted else ""
+
+
 def reconcile(
     state: State,
     truth: AccountTruth,
@@ -110,9 +134,11 @@ def reconcile(
     Commands that come back while halted (cancels) are the caller's to carry out through ``handle``.
     """
     missed = missed_facts(state, truth, now_ns)
-    for event in missed:
-        handle(event)
-    left = difference(state, truth)
+    left = strangers(state, truth)
+    if not left:
+        for event in missed:
+            handle(event)
+        left = difference(state, truth) or _contradiction(state)
     stamp = {"ts_event": now_ns, "ts_recv": now_ns}
     if left:
         handle(ev.ReconciliationFailed(**stamp, venue=venue, difference=left))
