@@ -122,6 +122,7 @@ class FeedPart:
 
     async def start(self) -> None:
         """Begin to connect. Raises ``ComponentFailed`` if there is nothing to subscribe to."""
+        self._up_s = None
         try:
             self._feed = self._make()
             await self._feed.start()
