@@ -11,7 +11,7 @@ stays down and is reported.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
@@ -167,13 +167,17 @@ class Supervisor:
                 record.phase, record.detail = Phase.HEALTHY, ""
                 self._log.info("COMPONENT started", component_name=name)
 
-    async def check(self) -> None:
-        """One round: look at every component's health and carry out the restarts that are due."""
-        now_ns = self._clock.now_ns()
+    async def restart_due(self) -> None:
+        """Carry out the restarts whose pause is over; to be called more often than ``check``."""
         for record in self.records.values():
-            if record.phase is Phase.RESTARTING and now_ns >= record.due_ns:
+            if record.phase is Phase.RESTARTING and self._clock.now_ns() >= record.due_ns:
                 await self._restart(record)
-            elif record.phase in {Phase.HEALTHY, Phase.UNHEALTHY}:
+
+    async def check(self) -> None:
+        """One round: carry out the restarts that are due and look at every component's health."""
+        await self.restart_due()
+        for record in self.records.values():
+            if record.phase in {Phase.HEALTHY, Phase.UNHEALTHY}:
                 health = record.node.component.health()
                 if health.ok:
                     record.phase, record.detail = Phase.HEALTHY, health.detail
@@ -234,12 +238,18 @@ class Supervisor:
                 await self._bounded(record.node.component.stop(), record.node.component.name)
                 record.phase = Phase.STOPPED
 
-    async def _bounded(self, stopping: Awaitable[None], name: str) -> None:
-        try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await stopping
-        except (ComponentFailed, TimeoutError) as error:
-            self._log.error("COMPONENT did not stop", component_name=name, detail=str(error))
+    async def _bounded(self, stopping: Coroutine[None, None, None], name: str) -> None:
+        """Wait for a stop, but not for ever: neither a hang nor an error may keep the others up."""
+        task = asyncio.ensure_future(stopping)
+        await asyncio.wait({task}, timeout=STOP_TIMEOUT_S)
+        if not task.done():
+            task.cancel()
+            detail = f"not within {STOP_TIMEOUT_S:g} s"
+        elif task.cancelled() or (error := task.exception()) is None:
+            return
+        else:
+            detail = f"{type(error).__name__}: {error}"
+        self._log.error("COMPONENT did not stop", component_name=name, detail=detail)
 
     def states(self) -> dict[str, str]:
         """Component -> phase, with the detail when it is not healthy."""
