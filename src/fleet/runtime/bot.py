@@ -78,13 +78,14 @@ class Bot:
         self._ending = asyncio.Event()
         self._code = EXIT_OK
         self._why = ""
+        self._started_ns = 0
         self._supervisor: Supervisor | None = None
 
     # --- life ---------------------------------------------------------------------------------
 
     async def run(self) -> int:
         """Live until asked to end, and return the exit code."""
-        started_ns = self.clock.now_ns()
+        started_ns = self._started_ns = self.clock.now_ns()
         self.log.info(
             "STARTING", version=package.__version__, pid=os.getpid(), mode=self.mode.value,
             feed=self.feed_name, note=self._note(),
@@ -176,7 +177,7 @@ class Bot:
             feed = FeedPart(lambda: source.make_feed(universe, runner.put_market))
             runner = Runner(engine, self.clock, lambda: supervisor.failed("feed", "inbox full"))
             venue = self._paper_venue(state, universe, ledger)
-            execution = PaperExecution(venue, self.clock, runner.put_facts)
+            execution = PaperExecution(venue, self.clock, runner.put_facts, runner.crashed)
             runner.execution = execution
             self._stamp(runner, ev.RunStarted, run_id=run_id, bot=self.spec.name,
                         mode=self.mode.value, version=package.__version__)  # fmt: skip
@@ -263,7 +264,7 @@ class Bot:
         watch = asyncio.create_task(self._watch(runner, supervisor, execution, journal))
         try:
             await supervisor.start()
-            if await self._first_snapshots(feed):
+            if await self._first_snapshots(feed, loop, watch):
                 memory.settle()
                 self._allow_trading(runner)
                 board.ready = True
@@ -271,6 +272,8 @@ class Bot:
                     channel.ready()
                 self.log.info("READY", after_ms=self._age_ms(board))
             await self._until_end(loop, watch)
+            if runner.failure:
+                self.end(EXIT_RETRY, runner.failure)
         finally:
             board.ready = False
             self._stamp(runner, ev.TradingStateChanged, state=ev.TradingState.HALTED,
@@ -284,13 +287,19 @@ class Bot:
     def _age_ms(self, board: StatusBoard) -> int:
         return (self.clock.now_ns() - board.identity.started_ns) // 1_000_000
 
-    async def _first_snapshots(self, feed: FeedPart) -> bool:
+    async def _first_snapshots(self, feed: FeedPart, *tasks: asyncio.Task[None]) -> bool:
         """Wait until every book has its snapshot; false when the end comes first."""
         while not feed.settled:
-            if self._ending.is_set():
+            if self._ending.is_set() or self._left_s() == 0 or any(t.done() for t in tasks):
                 return False
             await asyncio.sleep(0.02)
         return True
+
+    def _left_s(self) -> float | None:
+        """What is left of the duration that was asked for; nothing when none was."""
+        if self.duration is None:
+            return None
+        return max(0.0, self.duration - (self.clock.now_ns() - self._started_ns) / NS_PER_SECOND)
 
     def _allow_trading(self, runner: Runner) -> None:
         order = runner.engine.state.operator
@@ -305,7 +314,7 @@ class Bot:
     async def _until_end(self, *tasks: asyncio.Task[None]) -> None:
         ending = asyncio.create_task(self._ending.wait())
         done, _ = await asyncio.wait(
-            {ending, *tasks}, timeout=self.duration, return_when=asyncio.FIRST_COMPLETED
+            {ending, *tasks}, timeout=self._left_s(), return_when=asyncio.FIRST_COMPLETED
         )
         ending.cancel()
         if not done:
@@ -335,6 +344,8 @@ class Bot:
             if now_ns - checked_ns >= HEALTH_S * NS_PER_SECOND:
                 checked_ns = now_ns
                 await supervisor.check()
+            else:
+                await supervisor.restart_due()
             if not runner.backlog:
                 journal.checkpoint()  # In a quiet moment, so that no decision pays for it.
             state = runner.engine.state

@@ -9,6 +9,7 @@ from typing import Protocol
 from fleet.clock import Clock
 from fleet.domain.commands import Approved, ClientOrderId
 from fleet.domain.events import Event, TradePrinted
+from fleet.journal.database import JournalError
 from fleet.venues.account import AccountQuery, AccountTruth
 from fleet.venues.paper import PaperVenue
 
@@ -47,11 +48,18 @@ class Execution(Protocol):
 class PaperExecution:
     """The paper venue on the event loop: its due times become callbacks."""
 
-    def __init__(self, venue: PaperVenue, clock: Clock, sink: FactSink) -> None:
-        """Answers go to ``sink``, on the loop, when they are due."""
+    def __init__(
+        self, venue: PaperVenue, clock: Clock, sink: FactSink, on_failure: Callable[[str], None]
+    ) -> None:
+        """Answers go to ``sink``, on the loop, when they are due.
+
+        ``on_failure`` is told when the ledger cannot be written: what the venue did since is not
+        known then, only a restart (which asks the ledger) settles it.
+        """
         self._venue = venue
         self._clock = clock
         self._sink = sink
+        self._on_failure = on_failure
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
         self._closed = False
@@ -105,7 +113,12 @@ class PaperExecution:
         self._timer = None
         if self._closed:
             return
-        answers = self._venue.advance(self._clock.now_ns())
+        try:
+            answers = self._venue.advance(self._clock.now_ns())
+        except JournalError as error:
+            self.close()
+            self._on_failure(f"the paper venue's ledger cannot be written: {error}")
+            return
         if answers:
             self._sink(answers)
         self._arm()

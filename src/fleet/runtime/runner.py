@@ -58,7 +58,7 @@ class Runner:
     def put_market(self, events: Sequence[ev.AnyEvent]) -> None:
         """The sink of feeds."""
         if len(self._market) + len(events) > INBOX_MAX:
-            self._overflow()
+            self._overflow(events)
             return
         self._market.extend(events)
         self._wake.set()
@@ -68,10 +68,10 @@ class Runner:
         self._facts.extend(events)
         self._wake.set()
 
-    def _overflow(self) -> None:
+    def _overflow(self, events: Sequence[ev.AnyEvent]) -> None:
         self.overflows += 1
         self.errors += 1
-        kept = [e for e in self._market if isinstance(e, ev.Event)]
+        kept = [e for e in (*self._market, *events) if isinstance(e, ev.Event)]
         self._market.clear()
         self._log.error("INBOX full: market data dropped, books void", limit=INBOX_MAX)
         now_ns = self._clock.now_ns()
