@@ -118,7 +118,11 @@ def _ledger_alone(ledger: Sequence[Entry]) -> None:
     operations: set[str] = set()
     accounts = PaperAccounts()
     failed = False
+    run_ns = 0
     for entry in ledger:
+        if started(entry.run_id) < run_ns:
+            raise Disproved(f"ledger entry {entry.seq} is of a run that was over")
+        run_ns = started(entry.run_id)
         match entry.event:
             case ev.OrderAccepted(client_order_id=name) | ev.OrderRejected(client_order_id=name):
                 _once(orders, name, "at the venue, order")
@@ -140,6 +144,9 @@ class _JournalProof:
 
     def __init__(self, ledger: Sequence[Entry]) -> None:
         self._ledger = ledger
+        self._accounts = PaperAccounts()
+        self._folded = 0
+        """How much of the ledger the accounts hold; it grows from start-up to start-up."""
         self.state = State()
         self._orders: dict[ClientOrderId, SubmitOrder] = {}
         self._operations: dict[OperationId, RunOperation] = {}
@@ -192,13 +199,15 @@ class _JournalProof:
 
     def _agree(self, entry: Entry) -> None:
         """At a start-up the journal must hold what the ledger held when the run began."""
-        accounts = PaperAccounts()
-        for fact in self._ledger:
+        while self._folded < len(self._ledger):
+            fact = self._ledger[self._folded]
             opening = fact.run_id == entry.run_id and isinstance(fact.event, ev.CashDeposited)
-            if started(fact.run_id) < started(entry.run_id) or opening:
-                accounts.apply(fact.event)
+            if not (opening or started(fact.run_id) < started(entry.run_id)):
+                break
+            self._accounts.apply(fact.event)
+            self._folded += 1
         try:
-            agree(self.state, accounts)
+            agree(self.state, self._accounts)
         except Disproved as error:
             raise Disproved(f"start-up at entry {entry.seq}: {error}") from error
         left = [*self.state.orders.open, *self.state.bundles.pending]
