@@ -23,6 +23,7 @@ from fleet.domain.commands import Approved, Command, SubmitOrder
 from fleet.domain.events import OrderRejected, OrderSigned, VenueOrderId
 from fleet.engine.engine import Engine, Journal
 from fleet.journal.store import JournalStore
+from fleet.runtime import memory
 from fleet.venues.polymarket.amounts import order_amounts
 from fleet.venues.polymarket.auth import ApiCredentials, l2_headers
 from fleet.venues.polymarket.keys import SecretKey
@@ -178,6 +179,7 @@ def main() -> None:
     bench = Bench(store)
     for _ in range(20):
         bench.once()
+    memory.settle()  # As a bot does before it trades.
     taken = [bench.once() for _ in range(count)]
     if store is not None:
         store.close()

@@ -81,7 +81,7 @@ class FeeSchedule:
         if self.rate == 0 or not 0 < price < SCALE:
             return Cash(0)
         exact = -(-qty * self.rate * self._shape(price) // _POWERS[2 * self.exponent + 1])
-        return Cash(ceil_to(exact, FEE_STEP))
+        return Cash(exact + -exact % FEE_STEP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

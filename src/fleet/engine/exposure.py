@@ -88,6 +88,8 @@ def order_cost(order: Order, state: State) -> int:
 
 def _loose(state: State) -> tuple[list[Order], list[RunOperation]]:
     """What is under way for bundles that are closed."""
+    if not state.orders.open and not state.bundles.pending:
+        return [], []
     bundles = state.bundles.open
     return (
         [o for o in state.orders.open.values() if o.bundle_id not in bundles],
@@ -98,14 +100,24 @@ def _loose(state: State) -> tuple[list[Order], list[RunOperation]]:
 def reserved_budget(state: State) -> Cash:
     """What the open bundles, and whatever outlives its bundle, may still spend."""
     orders, operations = _loose(state)
-    loose = sum(order_cost(o, state) for o in orders) + sum(max(0, -x.cash) for x in operations)
-    return Cash(sum(_reserve(b, state) for b in state.bundles.open.values()) + loose)
+    total = 0
+    for order in orders:
+        total += order_cost(order, state)
+    for operation in operations:
+        total += max(0, -operation.cash)
+    for bundle in state.bundles.open.values():
+        total += _reserve(bundle, state)
+    return Cash(total)
 
 
 def in_flight_cash(state: State) -> Cash:
     """What the open BUY orders and the pending splits may still cost, fees in."""
-    orders = sum(order_cost(order, state) for order in state.orders.open.values())
-    return Cash(orders + sum(max(0, -op.cash) for op in state.bundles.pending.values()))
+    total = 0
+    for order in state.orders.open.values():
+        total += order_cost(order, state)
+    for operation in state.bundles.pending.values():
+        total += max(0, -operation.cash)
+    return Cash(total)
 
 
 def wallet_exposure(state: State) -> Cash:
@@ -116,8 +128,11 @@ def wallet_exposure(state: State) -> Cash:
 def market_exposure(market_id: MarketId, state: State) -> Cash:
     """Cost of the positions in one market plus what may still be spent in it."""
     market = state.universe.markets[market_id]
-    tokens = {market.yes, market.no}
-    total: int = sum(state.portfolio.position(token).cost for token in (market.yes, market.no))
+    tokens = (market.yes, market.no)
+    total = 0
+    for token in tokens:
+        position = state.portfolio.positions.get(token)
+        total += position.cost if position is not None else 0
     for bundle in state.bundles.open.values():
         for index, leg in enumerate(bundle.plan.legs):
             if leg.instrument_id in tokens:

@@ -184,9 +184,10 @@ class Orders:
 
     def unresolved(self, instrument_id: InstrumentId | None = None) -> bool:
         """Whether the outcome of some order (of this instrument) is unknown."""
-        return any(
-            o.unresolved and instrument_id in {None, o.instrument_id} for o in self._open.values()
-        )
+        for order in self._open.values():
+            if order.unresolved and (instrument_id is None or instrument_id == order.instrument_id):
+                return True
+        return False
 
     def submit(self, command: SubmitOrder) -> None:
         """Mark an order in flight. A second use of its id is an anomaly and changes nothing."""

@@ -249,8 +249,7 @@ class Risk:
     @staticmethod
     def _order_plan(intent: OrderIntent, state: State, trial: Verdict) -> Objection | None:
         bundle = state.bundles.open.get(intent.bundle_id)
-        plan = next((p for p in trial.opened if p.bundle_id == intent.bundle_id), None)
-        plan = bundle.plan if bundle is not None else plan
+        plan = bundle.plan if bundle is not None else _opening(intent, trial)
         if plan is None or not 0 <= intent.leg < len(plan.legs):
             return RefusalCode.BUNDLE_UNKNOWN, intent.bundle_id
         leg = plan.legs[intent.leg]
@@ -331,8 +330,7 @@ class Risk:
     @staticmethod
     def _operation(intent: OperationIntent, state: State, trial: Verdict) -> Objection | None:
         bundle = state.bundles.open.get(intent.bundle_id)
-        plan = next((p for p in trial.opened if p.bundle_id == intent.bundle_id), None)
-        plan = bundle.plan if bundle is not None else plan
+        plan = bundle.plan if bundle is not None else _opening(intent, trial)
         if plan is None and intent.kind is not OperationKind.REDEEM:
             return RefusalCode.BUNDLE_UNKNOWN, intent.bundle_id
         if intent.kind is OperationKind.SPLIT and state.trading is TradingState.REDUCING:
@@ -352,11 +350,20 @@ class Risk:
         return None
 
 
+def _opening(intent: OrderIntent | OperationIntent, trial: Verdict) -> OpenBundle | None:
+    """The plan of a bundle that opens in this very decision."""
+    for plan in trial.opened:
+        if plan.bundle_id == intent.bundle_id:
+            return plan
+    return None
+
+
 def _in_flight(intent: OrderIntent, state: State, trial: Verdict) -> int:
-    same = (
-        o.remaining
-        for o in state.orders.open.values()
-        if o.bundle_id == intent.bundle_id and o.leg == intent.leg and o.purpose is intent.purpose
-    )
-    batch = (o.qty for o in trial.orders if o.bundle_id == intent.bundle_id and o.leg == intent.leg)
-    return sum(same) + sum(batch)
+    bundle_id, leg, total = intent.bundle_id, intent.leg, 0
+    for order in state.orders.open.values():
+        if order.bundle_id == bundle_id and order.leg == leg and order.purpose is intent.purpose:
+            total += order.remaining
+    for wish in trial.orders:
+        if wish.bundle_id == bundle_id and wish.leg == leg:
+            total += wish.qty
+    return total

@@ -51,7 +51,7 @@ from fleet.domain.events import (
     TradingState,
     TradingStateChanged,
 )
-from fleet.domain.instruments import InstrumentId, Side
+from fleet.domain.instruments import InstrumentId
 from fleet.domain.units import SCALE, Cash, Price, Qty, notional_down
 from fleet.engine.bundles import Bundle
 from fleet.engine.state import View
@@ -287,15 +287,16 @@ class Arbitrage:
         )
 
     def _leg(self, offer: Offer, qty: Qty, price: Price, cap: Price) -> LegPlan:
-        instrument, book = offer.instrument, offer.book
-        floor = instrument.quantize_price(book.bid - self.settings.unwind_slippage, Side.SELL)
+        book = offer.book
+        tick = book.tick
+        floor = -(-(book.best_bid * tick - self.settings.unwind_slippage) // tick) * tick
         return LegPlan(
-            instrument_id=instrument.id,
+            instrument_id=offer.instrument.id,
             side=offer.side,
             qty=qty,
             limit=cap,
             price=price,
-            unwind=Price(-(-floor // book.tick) * book.tick),
+            unwind=Price(min(max(floor, tick), SCALE - tick)),
         )
 
     # --- working ------------------------------------------------------------------------------

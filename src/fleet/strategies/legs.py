@@ -60,8 +60,11 @@ class ExecutionSettings:
 
 def next_step(bundle: Bundle, view: View, settings: ExecutionSettings) -> Sequence[Intent]:
     """The wishes of this moment for one open bundle; empty when it has to wait."""
-    if bundle.operating or any(o.bundle_id == bundle.id for o in view.open_orders.values()):
+    if bundle.operating:
         return ()
+    for order in view.open_orders.values():
+        if order.bundle_id == bundle.id:
+            return ()
     started = _start(bundle)
     if started is not None:
         return started
@@ -131,13 +134,18 @@ def _leg_order(
 ) -> OrderIntent | None:
     """The order that brings a leg to ``goal`` shares; nothing if it may not or need not be sent."""
     leg, state = bundle.plan.legs[index], bundle.legs[index]
-    instrument = view.instrument(leg.instrument_id)
-    qty = instrument.quantize_qty(goal - state.filled)
-    if state.tries >= settings.max_tries or state.unwound or qty < instrument.least_qty(leg.limit):
+    if state.tries >= settings.max_tries or state.unwound:
         return None
-    book = view.book(leg.instrument_id)
-    if state.tries and not (book.usable and book.depth(leg.side, leg.limit) > 0):
-        return None
+    qty = leg.qty
+    if state.tries or goal != qty:  # The plan itself was sized to lots and minimums.
+        instrument = view.instrument(leg.instrument_id)
+        qty = instrument.quantize_qty(goal - state.filled)
+        if qty < instrument.least_qty(leg.limit):
+            return None
+    if state.tries:
+        book = view.book(leg.instrument_id)
+        if not (book.usable and book.depth(leg.side, leg.limit) > 0):
+            return None
     return OrderIntent(
         bundle_id=bundle.id,
         leg=index,

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from fleet.domain.instruments import Instrument, Side
 from fleet.domain.units import (
     SCALE,
-    ZERO_CASH,
     Cash,
     Price,
     Qty,
@@ -57,17 +56,17 @@ def unit_cost(offer: Offer, price: Price) -> int:
 
 def take(offer: Offer, qty: Qty) -> tuple[Cash, Price] | None:
     """Net cash of taking ``qty`` now (negative when paid) and the worst price; nothing if thin."""
-    left, cash, worst = int(qty), 0, 0
+    buying, fees = offer.side is Side.BUY, offer.instrument.fees
+    left, cash = int(qty), 0
     for price, offered in offer.book.levels(offer.side):
-        part = Qty(min(left, offered))
-        fee = offer.instrument.fees.fee(price, part)
-        if offer.side is Side.BUY:
-            cash -= notional_up(price, part) + fee
+        part = offered if offered < left else Qty(left)
+        if buying:
+            cash -= notional_up(price, part) + fees.fee(price, part)
         else:
-            cash += notional_down(price, part) - fee
-        left, worst = left - part, price
+            cash += notional_down(price, part) - fees.fee(price, part)
+        left -= part
         if not left:
-            return Cash(cash), Price(worst)
+            return Cash(cash), price
     return None
 
 
@@ -80,28 +79,39 @@ def size_bundle(
     legs are sold after a split). ``min_profit`` is the wanted profit per dollar put in, at 1e-8.
     ``trade_size`` bounds the notional of each leg.
     """
-    qty = _walk(offers, payoff, trade_size, min_profit)
-    qty = Qty(floor_to(qty, max(o.instrument.lot for o in offers)))
+    walked = _walk(offers, payoff, trade_size, min_profit)
+    qty = Qty(floor_to(walked, max([offer.instrument.lot for offer in offers])))
     if qty <= 0:
         return None
-    cash, limits, depths = 0, [], []
+    cash = outlay = 0
+    limits, depths = [], []
     for offer in offers:
         taken = take(offer, qty)
         if taken is None:
             return None
         part, limit = taken
-        if qty < offer.instrument.least_qty(limit):
+        instrument, book = offer.instrument, offer.book
+        if qty < instrument.least_qty(limit):
             return None
         cash += part
         limits.append(limit)
-        depths.append(offer.book.depth(offer.side, limit))
-    edge = cash + (
-        notional_down(Price(payoff), qty) if payoff >= 0 else -notional_up(Price(-payoff), qty)
-    )
-    outlay = _outlay(offers, limits, qty, payoff)
+        if offer.side is Side.SELL:
+            depths.append(book.depth(Side.SELL, limit))
+        elif limit == book.ask:
+            outlay -= part
+            depths.append(book.ask_qty)
+        else:
+            outlay += notional_up(limit, qty) + instrument.fees.fee(limit, qty)
+            depths.append(book.depth(Side.BUY, limit))
+    if payoff >= 0:
+        edge = cash + notional_down(Price(payoff), qty)
+    else:
+        split = notional_up(Price(-payoff), qty)
+        edge = cash - split
+        outlay += split
     if edge <= 0 or edge * SCALE < min_profit * outlay:
         return None
-    return Sizing(qty, tuple(limits), tuple(depths), outlay, Cash(edge))
+    return Sizing(qty, tuple(limits), tuple(depths), Cash(outlay), Cash(edge))
 
 
 def leg_prices(
@@ -135,15 +145,6 @@ def _round_trip(offer: Offer, price: Price) -> int:
     return max(0, price + fees.per_share(price) - offer.book.bid + fees.per_share(offer.book.bid))
 
 
-def _outlay(offers: Sequence[Offer], limits: Sequence[Price], qty: Qty, payoff: int) -> Cash:
-    """The most the bundle can cost: every bought leg at its limit, or the split."""
-    total = 0
-    for offer, limit in zip(offers, limits, strict=True):
-        if offer.side is Side.BUY:
-            total += notional_up(limit, qty) + offer.instrument.fees.fee(limit, qty)
-    return Cash(total + (notional_up(Price(-payoff), qty) if payoff < 0 else ZERO_CASH))
-
-
 def _walk(offers: Sequence[Offer], payoff: int, trade_size: Cash, min_profit: int) -> Qty:
     """Whole steps through all books at once; a leg's figures are renewed only with its level."""
     depth = [offer.book.levels(offer.side) for offer in offers]
@@ -159,7 +160,7 @@ def _walk(offers: Sequence[Offer], payoff: int, trade_size: Cash, min_profit: in
             prices[index], lefts[index] = level
             units[index] = unit_cost(offers[index], level[0])
         cost = sum(units)
-        capital = (-payoff if payoff < 0 else 0) + sum(unit for unit in units if unit > 0)
+        capital = cost if payoff >= 0 else sum([u for u in units if u > 0], -payoff)
         if payoff <= cost or (payoff - cost) * SCALE < min_profit * capital:
             return Qty(total)
         step = min(lefts)
