@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from fleet.domain.units import SCALE, Cash, UnitsError, parse_units
 
@@ -142,13 +143,19 @@ def _read(kind: type[Any], mapping: Mapping[str, str]) -> tuple[dict[str, Any], 
     return values, problems
 
 
-def unknown_keys(mapping: Mapping[str, str], known: Iterable[type[Any]]) -> list[str]:
-    """Keys that look like ours and are nobody's, each with the nearest real one."""
+def unknown_keys(
+    mapping: Mapping[str, str], known: Iterable[type[Any]], *, ours: bool = False
+) -> list[str]:
+    """Keys that look like ours and are nobody's, each with the nearest real one.
+
+    ``ours`` says that the mapping holds nothing but settings, as ``.env`` does: then a misspelt
+    prefix is found too.
+    """
     keys = {spec.key for kind in known for _, spec in settings_of(kind)}
     prefixes = tuple(sorted({key.split("_", 1)[0] + "_" for key in keys}))
     problems = []
     for key in sorted(mapping):
-        if key.startswith(prefixes) and key not in keys | PLACES:
+        if (ours or key.startswith(prefixes)) and key not in keys | PLACES:
             near = difflib.get_close_matches(key, sorted(keys), n=1)
             cure = f"did you mean {near[0]}?" if near else "remove it"
             problems.append(f"{key} is not a setting of the fleet: {cure}")
@@ -180,7 +187,7 @@ def flag(value: str) -> bool:
 
 def count(value: str) -> int:
     """A whole number from 0 on."""
-    if not value.isdecimal():
+    if not value.isdecimal() or len(value) > 12:
         raise ValueError("expected a whole number")
     return int(value)
 
@@ -200,12 +207,28 @@ def dollars(value: str) -> Cash:
     return Cash(_decimal(value))
 
 
+def positive_dollars(value: str) -> Cash:
+    """Dollars above zero, as cash at 1e-8."""
+    amount = dollars(value)
+    if not amount:
+        raise ValueError("expected more than 0 dollars")
+    return amount
+
+
 def ratio(value: str) -> int:
     """A share of one, at 1e-8: 0.005 is half a percent. Refuses more than 100."""
     units = _decimal(value)
     if units > 100 * SCALE:
         raise ValueError("expected a share such as 0.005 for half a percent")
     return units
+
+
+def port(value: str) -> int:
+    """A TCP port."""
+    number = count(value)
+    if not 0 < number < 65_536:
+        raise ValueError("expected a port from 1 to 65535")
+    return number
 
 
 def milliseconds(value: str) -> int:
@@ -219,8 +242,11 @@ def seconds(value: str) -> int:
 
 
 def path(value: str) -> Path:
-    """A file or directory."""
-    return Path(value).expanduser()
+    """A file or directory; ``~`` is the home of the user."""
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError("expected a path; there is no such user") from error
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -241,6 +267,9 @@ def url(*schemes: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
         if not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
             raise ValueError(f"expected an address that begins with {' or '.join(schemes)}://")
+        parts = urlsplit(value)  # Raises ValueError itself for brackets that do not match.
+        if not parts.hostname or parts.port == 0 or any(c.isspace() for c in value):
+            raise ValueError(f"expected an address such as {schemes[0]}://host or host:port")
         return value.rstrip("/")
 
     return parse
@@ -299,15 +328,17 @@ class Paths:
 def read_env_file(file: Path, parse: Callable[[Path], Mapping[str, str | None]]) -> dict[str, str]:
     """The pairs of a ``.env`` file that must be nobody's but ours; empty if there is none.
 
-    Raises ``ConfigError`` if others may read it.
+    Raises ``ConfigError`` if others may read it, or if it cannot be read at all.
     """
     try:
         mode = file.stat().st_mode
+        if mode & 0o077:
+            raise ConfigError([f"{file} can be read by others: run `chmod 600 {file}`"])
+        pairs = parse(file)
     except FileNotFoundError:
         return {}
-    if mode & 0o077:
-        raise ConfigError([f"{file} can be read by others: run `chmod 600 {file}`"])
-    pairs = parse(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{file} cannot be read as text: {error}"]) from error
     return {key: value for key, value in pairs.items() if value is not None}
 
 

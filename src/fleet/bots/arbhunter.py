@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from fleet.config import count, dollars, flag, milliseconds, one_of, ratio, setting
-from fleet.domain.units import SCALE, Cash, Price
+from fleet.domain.units import SCALE, Cash, Price, format_dollars
 from fleet.engine.risk import RiskLimits
 from fleet.engine.state import View
 from fleet.ops.backup_settings import BackupSettings
@@ -107,6 +107,20 @@ class ArbEnv:
     max_orders: int = setting(
         "ARB_MAX_ORDERS_IN_FLIGHT", count, "20", "the number of orders open at the same time"
     )
+
+    @staticmethod
+    def check(values: Mapping[str, Any]) -> list[str]:
+        """A leg that may not be ordered would be found, refused, and found again for ever."""
+        size = values["trade_size"]
+        size = PROFILES[values["profile"]].trade_size if size is None else size
+        if size <= values["max_order"]:
+            return []
+        problem = (
+            f"a leg of ${format_dollars(size)} (ARB_TRADE_SIZE_USD, or by ARB_PROFILE) is above"
+            f" ARB_MAX_ORDER_USD={format_dollars(values['max_order'])}: every order would be"
+            " refused; lower the first or raise the second"
+        )
+        return [problem]
 
 
 def arb_settings(env: ArbEnv) -> ArbSettings:

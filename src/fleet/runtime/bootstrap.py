@@ -14,11 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import dotenv
+from dotenv.parser import parse_stream
 
 from fleet import logs
 from fleet.clock import LiveClock
-from fleet.config import ConfigError, Mode, Paths, load_all, pick, read_env_file
+from fleet.config import (
+    PLACES,
+    ConfigError,
+    Mode,
+    Paths,
+    load_all,
+    pick,
+    read_env_file,
+    unknown_keys,
+)
 from fleet.engine.engine import Strategy
 from fleet.engine.risk import RiskLimits
 from fleet.engine.state import View
@@ -26,7 +35,7 @@ from fleet.journal.database import JournalError
 from fleet.journal.locks import LockError, TwinRunning
 from fleet.journal.locks import acquire as acquire_lock
 from fleet.runtime import preflight
-from fleet.runtime.settings import SHARED, FleetSettings
+from fleet.runtime.settings import SHARED, FleetSettings, WalletEnv
 
 EXIT_OK: Final = 0
 EXIT_RETRY: Final = 1
@@ -154,9 +163,37 @@ def main(spec: BotSpec, argv: Sequence[str], environ: MutableMapping[str, str], 
 
 def load_settings(spec: BotSpec, paths: Paths, environ: Mapping[str, str]) -> Loaded:
     """All settings this bot needs: ``.env``, overruled by the environment. Raises ``ConfigError``."""
-    mapping = {**read_env_file(paths.env_file, dotenv.dotenv_values), **environ}
-    kinds = [*spec.settings, *(kind for kind in SHARED if kind.__name__ != "WalletEnv")]
-    return Loaded(items=load_all(kinds, mapping, spec.known))
+    problems: list[str] = []
+    pairs = read_env_file(paths.env_file, lambda file: _env_pairs(file, problems))
+    problems += [
+        f"{key} in {paths.env_file} has no effect: set it in the environment"
+        for key in sorted(PLACES & pairs.keys())
+    ]
+    problems += unknown_keys(pairs, spec.known, ours=True)
+    kinds = [*spec.settings, *(kind for kind in SHARED if kind is not WalletEnv)]
+    try:
+        items = load_all(kinds, {**pairs, **environ}, spec.known)
+    except ConfigError as error:
+        told = {*problems}
+        raise ConfigError([*problems, *(p for p in error.problems if p not in told)]) from error
+    if problems:
+        raise ConfigError(problems)
+    return Loaded(items=items)
+
+
+def _env_pairs(file: Path, problems: list[str]) -> dict[str, str | None]:
+    """The pairs of ``.env`` as they stand there; lines that say nothing are ``problems``."""
+    pairs: dict[str, str | None] = {}
+    with file.open(encoding="utf-8") as lines:
+        for binding in parse_stream(lines):
+            where = f"{file} line {binding.original.line}"
+            if binding.error or (binding.key is not None and binding.value is None):
+                problems.append(f"{where} is no setting: write KEY=value, or # before a remark")
+            elif binding.key in pairs:
+                problems.append(f"{where}: {binding.key} is set a second time: keep one of them")
+            elif binding.key is not None:
+                pairs[binding.key] = binding.value
+    return pairs
 
 
 def _drop_secrets(environ: MutableMapping[str, str]) -> None:

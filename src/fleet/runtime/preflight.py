@@ -109,7 +109,10 @@ def _latch(fleet_db: Path) -> Check:
 
 
 def _twin(lock: Path) -> Check:
-    pid = holder(lock)
+    try:
+        pid = holder(lock)
+    except OSError as error:
+        return Check("twin", f"unknown: {error}", f"make {lock} readable and writable")
     if pid is None:
         return Check("twin", "none")
     return Check("twin", f"running as process {pid}", "stop it first, or leave it be")

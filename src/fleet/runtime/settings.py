@@ -14,11 +14,13 @@ from fleet.config import (
     dollars,
     flag,
     milliseconds,
+    positive_dollars,
     seconds,
     secret,
     setting,
     url,
 )
+from fleet.config import port as tcp_port
 from fleet.domain.units import Cash
 
 SANDBOX_PORT: Final = 8788
@@ -30,7 +32,7 @@ class FleetSettings:
 
     max_day_loss: Cash = setting(
         "FLEET_MAX_DAY_LOSS_USD",
-        dollars,
+        positive_dollars,
         "100",
         "the loss of one UTC day, in dollars over all bots of a mode, that sets the kill latch",
     )
@@ -107,7 +109,7 @@ class SandboxEnv:
     """The local market."""
 
     port: int = setting(
-        "SANDBOX_PORT", count, str(SANDBOX_PORT), "the port of the sandbox on 127.0.0.1"
+        "SANDBOX_PORT", tcp_port, str(SANDBOX_PORT), "the port of the sandbox on 127.0.0.1"
     )
     seed: int = setting("SANDBOX_SEED", count, "7", "the seed of the simulated markets")
 
