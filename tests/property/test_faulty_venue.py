@@ -11,6 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from fleet.domain import events as ev
+from fleet.domain.commands import RefusalCode
 from tests.builders import MS
 from tests.faulty_world import MARKETS, World, play
 
@@ -88,6 +90,7 @@ def test_a_life_from_a_seed(seed: int) -> None:
 def test_the_lives_see_every_fault() -> None:
     """Without this the tests above could pass because nothing ever happened."""
     struck: dict[str, int] = {}
+    refused: set[RefusalCode] = set()
     orders = fills = failed = absent = adopted = 0
     for seed in range(100, 104):
         world, proof = play(seed)
@@ -95,6 +98,11 @@ def test_the_lives_see_every_fault() -> None:
             struck[what] = struck.get(what, 0) + count
         orders, fills, failed = orders + proof.orders, fills + proof.fills, failed + proof.failed
         absent, adopted = absent + proof.absent, adopted + proof.adopted
+        for entry in world.journal.file.read():
+            if isinstance(entry.event, ev.DecisionMade):
+                refused |= {refusal.code for refusal in entry.event.refused}
     assert {"lose_request", "lose_answers", "lose_other", "delay", "duplicate", "fail", "retry",
             "refuse_operation"} <= struck.keys()  # fmt: skip
     assert min(orders, fills, failed, absent, adopted) > 0
+    assert {RefusalCode.WALLET_EXPOSURE_REACHED, RefusalCode.MARKET_EXPOSURE_REACHED,
+            RefusalCode.ORDERS_IN_FLIGHT_REACHED} <= refused, "some cap never bound"  # fmt: skip
