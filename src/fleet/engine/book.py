@@ -164,6 +164,18 @@ class Book:
                 if self.bids[index]:
                     yield Price(index * self.tick), Qty(self.bids[index])
 
+    def next_price(self, side: Side) -> Price | None:
+        """The price behind the best one that a taker of ``side`` meets; nothing if there is none."""
+        if side is BUY:
+            for index in range(self.best_ask + 1, self.size):
+                if self.asks[index]:
+                    return Price(index * self.tick)
+        else:
+            for index in range(self.best_bid - 1, 0, -1):
+                if self.bids[index]:
+                    return Price(index * self.tick)
+        return None
+
     def depth(self, side: Side, limit: Price) -> Qty:
         """The shares a taker of ``side`` finds at ``limit`` or better."""
         if side is BUY:

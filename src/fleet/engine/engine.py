@@ -216,10 +216,9 @@ class Engine:
             )
             for index, intent in enumerate(verdict.operations)
         )
-        seen = dict.fromkeys(
-            [leg.instrument_id for plan in verdict.opened for leg in plan.legs]
-            + [order.instrument_id for order in orders]
-        )
+        seen = {leg.instrument_id: None for plan in verdict.opened for leg in plan.legs}
+        for order in orders:
+            seen[order.instrument_id] = None
         quotes = tuple(
             QuoteSeen(
                 instrument_id=instrument_id,

@@ -228,13 +228,15 @@ class Risk:
     # --- one order ----------------------------------------------------------------------------
 
     def _order(self, intent: OrderIntent, state: State, trial: Verdict) -> Objection | None:
+        # Books, money and the order limit were judged a moment ago if the bundle opens right now.
+        opening = intent.bundle_id not in state.bundles.open
         return (
             self._order_instrument(intent, state)
             or self._order_plan(intent, state, trial)
             or self._order_grid(intent, state)
             or self._order_minimums(intent, state)
-            or self._book(intent.instrument_id, state)
-            or self._order_size(intent, state, trial)
+            or (None if opening else self._book(intent.instrument_id, state))
+            or self._order_size(intent, state, trial, opening=opening)
             or self._order_tokens(intent, state, trial)
         )
 
@@ -302,11 +304,13 @@ class Risk:
             return RefusalCode.ORDER_UNRESOLVED, instrument_id
         return None
 
-    def _order_size(self, intent: OrderIntent, state: State, trial: Verdict) -> Objection | None:
+    def _order_size(
+        self, intent: OrderIntent, state: State, trial: Verdict, *, opening: bool
+    ) -> Objection | None:
         flying = len(state.orders.open) + len(trial.orders)
         if flying >= self.limits.max_orders_in_flight:
             return RefusalCode.ORDERS_IN_FLIGHT_REACHED, str(flying)
-        if intent.side is Side.SELL:
+        if intent.side is Side.SELL or opening:
             return None
         notional = notional_up(intent.price, intent.qty)
         if notional > self.limits.max_order_notional:
