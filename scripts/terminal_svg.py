@@ -3,10 +3,10 @@
 
 Reads what `tmux capture-pane -e -p` prints on standard input and writes SVG to standard output:
 
-    tmux capture-pane -e -p -t PANE | python3 scripts/terminal_svg.py "title" > docs/images/fleet.svg
+    tmux capture-pane -e -p -t PANE | python3 scripts/terminal_svg.py TITLE > picture.svg
 
-It knows text and SGR colours (16, 256, 24 bit, bold, reverse), which is all that command prints. Any
-other control sequence is an error: a picture must not silently lack something.
+It knows text and SGR colours (16, 256, 24 bit, bold, reverse), which is all that command prints.
+Any other control sequence is an error: a picture must not silently lack something.
 """
 
 import re
