@@ -17,7 +17,7 @@ from tests.builders import MS
 from tests.faulty_world import MARKETS, World, play
 
 # `make soak` draws other seeds; SEED=n repeats the one it names.
-SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else list(range(1, 9))
+SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else list(range(1, 21))
 DEPTHS = ("8", "20", "60", "200")
 
 
