@@ -1,10 +1,8 @@
 """Every fact, in the past tense. Whatever the engine must know arrives as one of these.
 
-Market facts (``BookSnapshot``, ``BookChanged``, ``TradePrinted``) are plain tuples because one is
-made for every frame; they live on the tape, not in the journal. All other facts are frozen
-dataclasses; those in ``DURABLE`` change money, orders, permissions or knowledge and are journalled
-before they are acted upon. Each carries ``ts_event`` (when it happened, venue time) and ``ts_recv``
-(when we learned of it), both nanoseconds since the epoch, 0 where unknown.
+Market facts are plain tuples, one a frame; they live on the tape. All others are frozen dataclasses;
+those in ``DURABLE`` (money, orders, permissions, knowledge) are journalled before they are acted on.
+Times are nanoseconds since the epoch, 0 where unknown: ``ts_event`` the venue's, ``ts_recv`` ours.
 """
 
 from __future__ import annotations
@@ -53,9 +51,6 @@ class SettlementStatus(Enum):
     CONFIRMED = "CONFIRMED"
     RETRYING = "RETRYING"
     FAILED = "FAILED"
-
-
-# --- market facts: one per frame, never journalled -------------------------------------------
 
 
 class BookSnapshot(NamedTuple):
@@ -137,9 +132,6 @@ class MarketListed(Event):
     question: str
 
 
-# --- connectivity -----------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedConnected(Event):
     """A feed connection is up; its books are void until their snapshots come."""
@@ -159,9 +151,6 @@ class FeedDisconnected(Event):
     connection: str
     instruments: tuple[InstrumentId, ...]
     reason: str
-
-
-# --- durable facts ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

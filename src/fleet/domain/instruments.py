@@ -49,7 +49,7 @@ class InstrumentError(ValueError):
 class FeeSchedule:
     """Taker fee: shares x rate x (p x (1 - p)) ^ exponent, makers pay nothing.
 
-    ``rate`` is at 1e-8 (0.07 is 7,000,000). Source: Polymarket fee page, per-market ``feeSchedule``.
+    ``rate`` is at 1e-8 (0.07 is 7,000,000). Source: Polymarket fee page, market ``feeSchedule``.
     """
 
     rate: int = 0

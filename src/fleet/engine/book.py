@@ -154,7 +154,7 @@ class Book:
         return Qty(self.asks[self.best_ask])
 
     def levels(self, side: Side) -> Iterator[Level]:
-        """What a taker of ``side`` meets, best first: asks upwards for BUY, bids downwards for SELL."""
+        """What a taker of ``side`` meets, best first: asks for BUY, bids for SELL."""
         if side is BUY:
             for index in range(self.best_ask, self.size):
                 if self.asks[index]:
@@ -165,7 +165,7 @@ class Book:
                     yield Price(index * self.tick), Qty(self.bids[index])
 
     def next_price(self, side: Side) -> Price | None:
-        """The price behind the best one that a taker of ``side`` meets; nothing if there is none."""
+        """The price behind the best one that a taker of ``side`` meets; nothing if none is."""
         if side is BUY:
             for index in range(self.best_ask + 1, self.size):
                 if self.asks[index]:

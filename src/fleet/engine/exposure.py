@@ -1,8 +1,8 @@
 """What is at stake: exposure and free funds, open and in-flight orders counted as filled.
 
 Pure sums over the state; ``fleet.engine.risk`` compares them with the limits. A plan is counted at
-what its legs and its split can cost, whatever its budget says; an order or a split that outlives its
-bundle is counted by itself.
+what its legs and its split can cost, whatever its budget says; an order or a split that outlives
+its bundle is counted by itself.
 """
 
 from __future__ import annotations

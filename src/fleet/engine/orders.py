@@ -4,9 +4,9 @@ Theory of operation. An order enters the table as SUBMITTED in the decision that
 anything is sent: from then on it counts as if it would fill. Facts move it along ``TRANSITIONS``; a
 pair that is not in the table is a contradiction between us and the venue, recorded as an anomaly,
 on which the engine halts. A terminal order never changes its status again, but a late fill still
-counts: the money is real. The portfolio sees each fill first and lets it through once. An order is *unresolved* when a
-``SubmitUnknown`` came for it and no proof either way has followed: it keeps its reservation and
-blocks its instrument, however long that takes. A timeout is not a rejection.
+counts: the money is real. The portfolio sees each fill first and lets it through once. An order is
+*unresolved* when a ``SubmitUnknown`` came for it and no proof either way has followed: it keeps its
+reservation and blocks its instrument, however long that takes. A timeout is not a rejection.
 
                  SUBMITTED  ACCEPTED  PARTIALLY_FILLED  PENDING_CANCEL  terminal
     accept       ACCEPTED   same      same              same            same
@@ -38,7 +38,7 @@ from fleet.domain.units import (
 )
 
 DUST: Final = Qty(SCALE // 100)
-"""Fills may differ from the order by up to 0.01 share (cent truncation; polymarket reference 4.5)."""
+"""Fills may differ from the order by 0.01 share (cent truncation; polymarket reference 4.5)."""
 
 
 class OrderStatus(Enum):

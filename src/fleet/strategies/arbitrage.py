@@ -2,14 +2,14 @@
 
 Every idea is a *watch*: some legs, each a side of one book, that together bring a known payoff.
 
-- COMPLEMENT_BUY: buy YES and NO, merge into one dollar. COMPLEMENT_SELL: split one dollar, sell both.
+- COMPLEMENT_BUY: buy YES and NO, merge into a dollar. COMPLEMENT_SELL: split a dollar, sell both.
 - SET_NO: buy every NO of a complete outcome set of n and convert: n - 1 dollars.
 - SET_YES: buy every YES and hold to resolution: one dollar.
 - LADDER: a rung implies the next, so YES of the likelier and NO of the less likely pay at least one
   dollar; held to resolution. (Sources: polymarket reference, section 9.)
 
-Sightings and phantoms. Both books of a market mirror each other, so a sum that looks wrong is nearly
-always one book a message behind the other. A *sighting* is an episode in which a watch's gross sum
+Sightings and phantoms. Both books of a market mirror each other, so a sum that looks wrong is
+nearly always one book a message behind the other. A *sighting* is an episode in which its gross sum
 is profitable. It becomes *real* only over books of the same moment: the frame that shows it changed
 both books of its market at once, or its venue millisecond has passed and both books carry the same
 venue time. A sighting that ends within its own millisecond is a *phantom*; one that outlives it on
@@ -122,7 +122,7 @@ class Arbitrage:
         }
 
     def on_event(self, event: AnyEvent, view: View) -> Sequence[Intent | StartTimer]:
-        """React to one event: look for ideas after market data, work bundles after account facts."""
+        """React to one event: look for ideas after market data, work bundles after others."""
         if isinstance(event, BookChanged):
             if self._pending:
                 self._confirm_older(event.ts_event)

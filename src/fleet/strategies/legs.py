@@ -1,8 +1,8 @@
 """What to do next for an open bundle: the execution of a multi-leg idea, step by step.
 
 Theory of operation. A bundle's plan lists its legs, thinnest first. ``next_step`` looks at the leg
-ledger and says what comes now; it is asked after every account fact and timer, holds no state of its
-own, and so carries on after a crash exactly where the journal ends:
+ledger and says what comes now; it is asked after every account fact and timer, holds no state of
+its own, and so carries on after a crash exactly where the journal ends:
 
 1. something is in flight, unresolved or operating: wait;
 2. the plan starts with a split that has not been made: split;

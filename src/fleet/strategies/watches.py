@@ -24,7 +24,7 @@ UNREACHABLE: Final = 1_000 * SCALE
 
 
 class Watch:
-    """One idea over fixed legs: what they cost now (gross), what they pay, how the sighting stands."""
+    """One idea over fixed legs: what they cost now (gross) and pay, how the sighting stands."""
 
     __slots__ = (
         "busy_until_ns",
