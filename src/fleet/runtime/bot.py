@@ -79,6 +79,7 @@ class Bot:
         self._code = EXIT_OK
         self._why = ""
         self._started_ns = 0
+        self._source: MarketSource | None = None
         self._supervisor: Supervisor | None = None
 
     # --- life ---------------------------------------------------------------------------------
@@ -109,6 +110,8 @@ class Bot:
         except (JournalError, ComponentFailed, SourceFailed) as error:
             self.end(EXIT_RETRY, str(error))
         finally:
+            if self._source is not None:
+                self._source.close()
             if channel is not None:
                 channel.close()
         level = self.log.info if self._code == EXIT_OK else self.log.error
@@ -149,7 +152,7 @@ class Bot:
         channel: pm2.Channel | None,
         started_ns: int,
     ) -> None:
-        source = MarketSource(self.feed_name, self.loaded, self.paths, self.clock)
+        source = self._source = MarketSource(self.feed_name, self.loaded, self.paths, self.clock)
         universe = await source.load_universe(self._ending)
         if universe is None:
             return

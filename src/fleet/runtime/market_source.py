@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PAUSES_S: Final[Sequence[float]] = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0)
 """How long to wait before asking again; about 16 s in all, then the process ends and is restarted."""
 
+TAPE_CLOSE_S: Final = 3.0
+
 
 class SourceFailed(Exception):  # noqa: N818 - a fact, like the events
     """The market cannot be read; the text says why and what to do."""
@@ -43,7 +45,8 @@ class MarketSource:
         self.name = feed
         self._clock = clock
         self._paths = paths
-        self._tape = loaded.of(FleetSettings).tape
+        self._keep_tape = loaded.of(FleetSettings).tape
+        self._tape: Tape | None = None
         self._markets_max = env.markets_max
         self._data_age_ns = env.data_age_max_ns
         if feed == "sandbox":
@@ -107,12 +110,11 @@ class MarketSource:
 
     def make_feed(self, universe: Universe, sink: EventSink) -> Feed:
         """A feed of the whole universe that has not been started. Raises ``OSError``."""
-        tape = None
-        if self._tape:
+        if self._keep_tape and self._tape is None:
             folder = self._paths.tape(self.name)
             try:
-                tape = Tape(folder)
                 save_universe(folder, universe)
+                self._tape = Tape(folder)
             except (TapeError, UniverseFileError) as error:
                 raise OSError(str(error)) from error
         return MarketFeed(
@@ -120,6 +122,14 @@ class MarketSource:
             token_groups(universe.markets.values()),
             sink,
             settings=FeedSettings(session=SessionSettings(data_age_max_ns=self._data_age_ns)),
-            tape=tape,
+            tape=self._tape,  # One for all feeds: a restarted feed writes on where it ended.
             clock=self._clock,
         )
+
+    def close(self) -> None:
+        """Write the rest of the tape, if there is one."""
+        if self._tape is None:
+            return
+        health = self._tape.close(TAPE_CLOSE_S)
+        if health.failure or health.dropped:
+            self._log.warning("TAPE has gaps", dropped=health.dropped, reason=health.failure)
