@@ -1,7 +1,7 @@
 """Every fact, in the past tense. Whatever the engine must know arrives as one of these.
 
-Market facts are plain tuples, one a frame; they live on the tape. All others are frozen dataclasses;
-those in ``DURABLE`` (money, orders, permissions, knowledge) are journalled before they are acted on.
+Market facts are plain tuples, one a frame; they live on the tape. Others are frozen dataclasses;
+those in ``DURABLE`` (money, orders, permission, knowledge) are journalled before they are acted on.
 Times are nanoseconds since the epoch, 0 where unknown: ``ts_event`` the venue's, ``ts_recv`` ours.
 """
 
