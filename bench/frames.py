@@ -1,9 +1,9 @@
 """Seeded market-channel frames of one binary market, the same bytes for every program measured.
 
-The shape is the venue's (docs/polymarket.md): ``price_change`` frames whose entries come in mirrored
-pairs (BUY YES at p is SELL NO at 1 - p), and one frame in a hundred a ``book`` snapshot of one of the
-two tokens. The books never cross and YES + NO never costs less than a dollar, so a correct program
-decides nothing on any of them.
+The shape is the venue's (docs/polymarket.md): ``price_change`` frames whose entries come in
+mirrored pairs (BUY YES at p is SELL NO at 1 - p), and one frame in a hundred a ``book`` snapshot of
+one of the two tokens. The books never cross and YES + NO never costs less than a dollar, so a
+correct program decides nothing on any of them.
 
 Used as a library by the measurements and as a program: ``frames.py FILE`` writes one frame a line.
 Standard library only: it also runs in the peers' environment.

@@ -1,8 +1,9 @@
 """Measure this checkout and its peers in one session: one table, and bench/results.json.
 
-Each measurement is a program of its own (bench/ours, bench/peers), run in a fresh process; ours and the
-peer's take turns (A B A B) on the same frames, and the median of the turns counts. The machine may be
-shared: trust the ratios before the microseconds. What cannot be measured is null and says why.
+Each measurement is a program of its own (bench/ours, bench/peers), run in a fresh process; ours and
+the peer's take turns (A B A B) on the same frames, and the median of the turns counts. The machine
+may be shared: trust the ratios before the microseconds. What cannot be measured is null and says
+why.
 """
 
 from __future__ import annotations

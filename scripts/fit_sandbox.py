@@ -3,9 +3,9 @@
     python scripts/fit_sandbox.py fit --data DIR --days 20250617 20250619
     python scripts/fit_sandbox.py compare --data DIR --days 20250624
 
-``DIR`` is the folder of the recorded frames (one ``.jsonl.gz`` a game, ``YYYYMMDD_`` first). ``fit``
-prints the quantiles that ``src/fleet/sandbox/flow_fit.py`` holds as constants; ``compare`` prints
-the simulator's quantiles beside the recordings' as a Markdown table. Nothing is written.
+``DIR`` is the folder of the recorded frames (one ``.jsonl.gz`` a game, ``YYYYMMDD_`` first).
+``fit`` prints the quantiles that ``src/fleet/sandbox/flow_fit.py`` holds as constants; ``compare``
+prints the simulator's quantiles beside the recordings' as a Markdown table. Nothing is written.
 """
 
 # ruff: noqa: INP001, T201 - a script, whose whole output is what it prints

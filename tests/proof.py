@@ -4,8 +4,8 @@ The two are written by different code into different files. ``prove`` folds them
 them at every ``Reconciled``: there the journal must hold exactly what the ledger held when that run
 began, to the last unit, fill and settlement. In between, every prefix of the journal must balance,
 nothing may be decided, sent, filled or booked twice, and the venue may know no request that was not
-decided first. What it reads are prefixes that never change, so it may look at a running bot: give it
-the ledger as read *before* the journal.
+decided first. What it reads are prefixes that never change, so it may look at a running bot: give
+it the ledger as read *before* the journal.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """A frame that shows an opportunity, to the signed request that posts its two orders.
 
 ``memory``: decode, engine, strategy, risk, amounts, both signatures, JSON body, header HMAC; the
-decision goes to a list. ``durable``: the decision is in the SQLite journal before anything is signed,
-and both order ids are in it before the request would be sent (a second durable write).
+decision goes to a list. ``durable``: the decision is in the SQLite journal before anything is
+signed, and both order ids are in it before the request would be sent (a second durable write).
 
-One engine lives through all repetitions, as a bot does. Between two of them, not timed: the books go
-back to normal, the venue refuses both orders, the bundle closes, and quiet frames pass.
+One engine lives through all repetitions, as a bot does. Between two of them, not timed: the books
+go back to normal, the venue refuses both orders, the bundle closes, and quiet frames pass.
 Run by bench/run.py: ``orders.py memory|durable COUNT DIRECTORY``.
 """
 

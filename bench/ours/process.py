@@ -1,8 +1,8 @@
 """How long ArbHunter takes from its start to being ready, and how much memory it holds then.
 
-The bot runs as PM2 runs it: over a socket pair in place of PM2's channel, on which it says ``"ready"``
-when it really is. It runs in a temporary directory of its own, so that neither journals nor logs of this
-checkout are touched; the sandbox is started too, unless one already listens.
+The bot runs as PM2 runs it: over a socket pair in place of PM2's channel, on which it says
+``"ready"`` when it really is. It runs in a temporary directory of its own, so that neither journals
+nor logs of this checkout are touched; the sandbox is started too, unless one already listens.
 
 Run by bench/run.py: ``process.py CHECKOUT STARTS``.
 """

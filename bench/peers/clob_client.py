@@ -1,8 +1,8 @@
 """py-clob-client-v2 from two decided orders to the signed request that would post them.
 
 Uses its own classes as its ``create_market_order`` and ``post_orders`` do, without their network
-calls: build and sign two FAK orders, make the JSON body of POST /orders, sign the headers. coincurve is
-installed, which its signing library picks up by itself.
+calls: build and sign two FAK orders, make the JSON body of POST /orders, sign the headers.
+coincurve is installed, which its signing library picks up by itself.
 
 Run by bench/run.py with the Python of bench/.peers: ``clob_client.py COUNT``.
 """

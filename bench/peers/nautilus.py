@@ -1,10 +1,10 @@
 """NautilusTrader's Polymarket path from frame to decision, with its own classes, no network.
 
-``bare``: the adapter's decoder and schemas make order-book deltas, which are applied to the library's
-``OrderBook`` of each token; then YES + NO is compared with a dollar, fees included.
-``engine``: the adapter's ``PolymarketDataClient`` handles the raw frame, its ``DataEngine`` keeps the
-books and publishes, and an actor subscribed to both tokens makes the same comparison. The engine is the
-synchronous one: the queue and task switch of the live engine would only add to it.
+``bare``: the adapter's decoder and schemas make order-book deltas, which are applied to the
+library's ``OrderBook`` of each token; then YES + NO is compared with a dollar, fees included.
+``engine``: the adapter's ``PolymarketDataClient`` handles the raw frame, its ``DataEngine`` keeps
+the books and publishes, and an actor subscribed to both tokens makes the same comparison. The
+engine is the synchronous one: the queue and task switch of the live engine would only add to it.
 
 Run by bench/run.py with the Python of bench/.peers: ``nautilus.py bare|engine FRAMES``.
 """

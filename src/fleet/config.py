@@ -2,8 +2,8 @@
 
 A settings type is a frozen keyword-only dataclass whose fields are made with ``setting``; it lives
 beside its user or below. ``load`` reads the keys it names from a mapping, collects *every* problem
-(a bad value, a missing key, a key with our prefix that nobody knows) and raises ``ConfigError`` once,
-each line with its cure. Nothing here reads the process's environment; scripts hand it in.
+(a bad value, a missing key, a key with our prefix that nobody knows) and raises ``ConfigError``
+once, each line with its cure. Nothing here reads the process's environment; scripts hand it in.
 """
 
 from __future__ import annotations

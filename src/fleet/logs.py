@@ -1,10 +1,10 @@
 """Log lines a person can grep: ``YYYY-MM-DD HH:MM:SS LEVEL [bot mode feed] MESSAGE key=value``.
 
-One call of ``start`` per process opens three outlets: the bot's own file (rotated by size), standard
-output, and for warnings and errors standard error, which PM2 keeps apart. Each has a queue and a
-thread of its own, so that a full disk, a stopped terminal or a hung PM2 daemon can hold up neither the
-bot nor the other outlets. When a queue is full, its lines are dropped and counted; the count is
-written when there is room.
+One call of ``start`` per process opens three outlets: the bot's own file (rotated by size),
+standard output, and for warnings and errors standard error, which PM2 keeps apart. Each has a queue
+and a thread of its own, so that a full disk, a stopped terminal or a hung PM2 daemon can hold up
+neither the bot nor the other outlets. When a queue is full, its lines are dropped and counted; the
+count is written when there is room.
 
 Invariant: every line, those of a traceback included, begins with the time. A value cannot forge a
 line, because everything that breaks lines or steers a terminal is shown as an escape.
@@ -217,7 +217,8 @@ def _open(path: Path) -> int:
 class _Stream:
     """A standard stream, by its descriptor: a thread stuck in it holds no lock that others need.
 
-    A stream that has no descriptor (replaced by a test or an embedding program) is written to as is.
+    A stream that has no descriptor (replaced by a test or an embedding program) is written to as
+    is.
     """
 
     def __init__(self, name: str, stream: TextIO) -> None:

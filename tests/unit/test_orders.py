@@ -16,14 +16,18 @@ O1 = ClientOrderId("o1")
 COLUMNS = [F.SIGN, F.ACCEPT, F.FILL, F.LAST_FILL, F.REQUEST_CANCEL, F.CANCEL, F.REFUSE_CANCEL,
            F.REJECT, F.EXPIRE, F.LOSE]  # fmt: skip
 TABLE = """
-SUBMITTED        .  ACCEPTED  PARTIALLY_FILLED  FILLED  PENDING_CANCEL  CANCELED  -         REJECTED  EXPIRED  .
-ACCEPTED         .  .         PARTIALLY_FILLED  FILLED  PENDING_CANCEL  CANCELED  .         -         EXPIRED  .
-PARTIALLY_FILLED .  .         .                 FILLED  PENDING_CANCEL  CANCELED  .         -         EXPIRED  .
-PENDING_CANCEL   .  .         .                 FILLED  .               CANCELED  ACCEPTED  REJECTED  EXPIRED  .
-FILLED           .  .         .                 .       .               .         .         -         .        .
-CANCELED         .  .         .                 .       .               .         .         -         .        .
-EXPIRED          .  .         .                 .       .               .         .         -         .        .
-REJECTED         -  -         -                 -       .               -         .         .         -        .
+SUBMITTED        .  ACCEPTED  PARTIALLY_FILLED  FILLED  PENDING_CANCEL  CANCELED  -         REJECTED
+ EXPIRED  . ACCEPTED         .  .         PARTIALLY_FILLED  FILLED  PENDING_CANCEL  CANCELED  .     
+    -         EXPIRED  .
+PARTIALLY_FILLED .  .         .                 FILLED  PENDING_CANCEL  CANCELED  .         -       
+ EXPIRED  . PENDING_CANCEL   .  .         .                 FILLED  .               CANCELED 
+ ACCEPTED  REJECTED  EXPIRED  .
+FILLED           .  .         .                 .       .               .         .         -       
+ .        . CANCELED         .  .         .                 .       .               .         .     
+    -         .        .
+EXPIRED          .  .         .                 .       .               .         .         -       
+ .        . REJECTED         -  -         -                 -       .               -         .     
+    .         -        .
 """
 CELLS = [
     (OrderStatus(row.split()[0]), fact, cell)

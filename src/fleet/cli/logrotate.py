@@ -1,7 +1,8 @@
 """Rotate the log files PM2 writes (logs/*-out.log, logs/*-error.log), once or for ever.
 
 PM2 runs this as the application LogRotate, so that a machine without cron and logrotate keeps its
-disk. It ends when it is told to, and when the PM2 daemon dies, since nobody then writes those files.
+disk. It ends when it is told to, and when the PM2 daemon dies, since nobody then writes those
+files.
 """
 
 import argparse
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", type=int, default=7, metavar="N",
                         help="archives to keep of each file")  # fmt: skip
     parser.add_argument("--root", type=Path, default=checkout(), metavar="DIR",
-                        help="the fleet's directory (default: the one of this program)")  # fmt: skip
+                        help="the fleet's directory (default: this program's)")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """What is inside a backup: how it is collected, packed, unpacked and proven.
 
-A backup holds ``var/`` databases (copied by SQLite's own backup, never by ``cp``: a copied file of a
-running writer is corrupt or behind), ``.env``, the logs of the last days, ``trades.csv`` and
+A backup holds ``var/`` databases (copied by SQLite's own backup, never by ``cp``: a copied file of
+a running writer is corrupt or behind), ``.env``, the logs of the last days, ``trades.csv`` and
 ``SHA256SUMS`` over all of it. Not in it: the raw tape, locks, code.
 
 ``prove`` is the only judge of a backup, when it is made and when it is restored: every sum, every

@@ -1,11 +1,12 @@
-"""A bot is a graph of components: started in dependency order, watched, restarted, stopped in reverse.
+"""A bot is a graph of components: started in dependency order, watched, restarted, stopped in
+reverse.
 
-The supervisor is a policy over a few facts (a component started, failed, is unhealthy) and a clock it
-is given, so that whole histories can be tested without waiting. A component that fails is restarted
-after an exponentially growing pause, at most ``max_restarts`` times within ``window_ns``; what
-depends on it is not restarted with it, because feeds and venues recover by events. When a *required*
-component gives up, the supervisor gives up: the process ends and PM2 starts it anew. An optional one
-stays down and is reported.
+The supervisor is a policy over a few facts (a component started, failed, is unhealthy) and a clock
+it is given, so that whole histories can be tested without waiting. A component that fails is
+restarted after an exponentially growing pause, at most ``max_restarts`` times within ``window_ns``;
+what depends on it is not restarted with it, because feeds and venues recover by events. When a
+*required* component gives up, the supervisor gives up: the process ends and PM2 starts it anew. An
+optional one stays down and is reported.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The bot's side of PM2's own channel: metrics, actions, ready, shutdown, and the daemon's death.
 
-Theory of operation. PM2 starts every bot in fork mode with a socket pair whose file descriptor is in
-``NODE_CHANNEL_FD`` (PM2 7.0.4, ``lib/God/ForkMode.js``: ``stdio: [pipe, pipe, pipe, ipc]``). Each
-line on it is one JSON document. ::
+Theory of operation. PM2 starts every bot in fork mode with a socket pair whose file descriptor is
+in ``NODE_CHANNEL_FD`` (PM2 7.0.4, ``lib/God/ForkMode.js``: ``stdio: [pipe, pipe, pipe, ipc]``).
+Each line on it is one JSON document. ::
 
     bot -> PM2   "ready"
                  {"type": "axm:monitor", "data": {NAME: {"value": V, "unit": U}}}
@@ -13,14 +13,15 @@ line on it is one JSON document. ::
 Invariants.
 
 * Every line sent is a non-blank JSON object with a non-empty ``data``, or the string ``"ready"``.
-  One line of ``null``, blank or ``NaN`` makes the daemon restart *every* app it keeps, so all values
-  are cleaned here, whatever the caller passes.
+  One line of ``null``, blank or ``NaN`` makes the daemon restart *every* app it keeps, so all
+  values are cleaned here, whatever the caller passes.
 * The bot never waits. Callers only take a lock that is never held during input or output; one
   writer thread sends whole lines and may hang for as long as the daemon does. Metrics are
   latest-wins, the queue of other lines is bounded, and what does not fit is counted in ``dropped``.
 * End of file means that the daemon is gone, and with it everything that could restart or stop this
   bot: ``on_orphan`` is called once. A reader that dies for any other reason counts as the same.
-* Callbacks run where ``dispatch`` puts them (``loop.call_soon_threadsafe``), never in a thread here.
+* Callbacks run where ``dispatch`` puts them (``loop.call_soon_threadsafe``), never in a thread
+here.
 
 It must not decide anything, log anything, or send a message type the daemon does not expect: an
 event named ``error`` would be thrown inside the daemon.

@@ -1,9 +1,9 @@
 """Start-up is crash recovery: fold the journal, ask the venue, agree, or refuse to trade.
 
-``reconcile`` compares what the journal folds to with the venue's books. Every venue fact the journal
-missed is handed to the engine as the event it is (with the venue's own ids, so that nothing counts
-twice); an order or operation the venue proves it never had is rejected. When all of it is in and
-cash or tokens still differ, the answer is a difference in words, and nobody may trade.
+``reconcile`` compares what the journal folds to with the venue's books. Every venue fact the
+journal missed is handed to the engine as the event it is (with the venue's own ids, so that nothing
+counts twice); an order or operation the venue proves it never had is rejected. When all of it is in
+and cash or tokens still differ, the answer is a difference in words, and nobody may trade.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def query_of(state: State) -> AccountQuery:
 
 
 def overdue(state: State, since_ns: int) -> bool:
-    """Whether some outcome is unknown, or an answer to something sent before ``since_ns`` is late."""
+    """Whether some outcome is unknown, or the answer to what was sent before ``since_ns`` late."""
     orders = state.orders.open.values()
     return any(o.unresolved or (o.tif in TAKERS and o.submitted_ns < since_ns) for o in orders)
 

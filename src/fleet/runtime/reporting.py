@@ -1,7 +1,8 @@
 """What a person reads: log lines for each thing that happened, made from durable facts.
 
-The reporter sits behind the journal: it sees events after they are safe on disk, so a line in the log
-is never ahead of the truth. Every line of a bot carries its mode and feed in the label of the log.
+The reporter sits behind the journal: it sees events after they are safe on disk, so a line in the
+log is never ahead of the truth. Every line of a bot carries its mode and feed in the label of the
+log.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 Nothing acts inside the callback that received a message: feeds, venues, timers and operators put
 events in the inbox and the loop takes them out at its own pace, account facts before market data.
-The inbox is bounded. When market data piles up beyond it, the market part is thrown away, every book
-is declared void and the feed is asked to start afresh: late data is worse than none. Account facts are
-never thrown away.
+The inbox is bounded. When market data piles up beyond it, the market part is thrown away, every
+book is declared void and the feed is asked to start afresh: late data is worse than none. Account
+facts are never thrown away.
 
 An error of the journal ends the run: what cannot be recorded may not be done. An error of our own
 ends it too (``crashed``): the process exits, and start-up, which is recovery, sorts it out.

@@ -1,7 +1,7 @@
 """What a running bot says of itself: the status file each second, the table in the log each minute.
 
-The file is written from the event loop, so a bot that hangs or is stopped by a signal stops writing:
-its age is the heartbeat.
+The file is written from the event loop, so a bot that hangs or is stopped by a signal stops
+writing: its age is the heartbeat.
 """
 
 from __future__ import annotations

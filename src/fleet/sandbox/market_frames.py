@@ -1,7 +1,8 @@
 """The market channel's messages, exactly as the venue writes them (reference 5.1).
 
-Pure functions from listed state to JSON bytes; ``event_type`` comes last, as it does on the wire. All numbers are decimal texts without trailing
-zeros, times are millisecond texts, ``bids`` rise and ``asks`` fall (the best price last).
+Pure functions from listed state to JSON bytes; ``event_type`` comes last, as it does on the wire.
+All numbers are decimal texts without trailing zeros, times are millisecond texts, ``bids`` rise and
+``asks`` fall (the best price last).
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ operations are refused, and fills fail to settle (which the venue's own accounts
 request or answer of an order is told as ``SubmitUnknown``, as a live adapter tells a timeout; all
 other losses are silent. Whatever was lost, ``account`` brings back.
 
-Three orders are kept, because the venue's messages carry what an adapter needs to keep them: the end
-of an order never overtakes its own fills (it names how much was matched), a settlement never its
-fill (each message of a trade tells the whole trade), and of two settlements of one fill the later
-one stands (each carries its time). ``stale_settlements`` gives up the last of these.
+Three orders are kept, because the venue's messages carry what an adapter needs to keep them: the
+end of an order never overtakes its own fills (it names how much was matched), a settlement never
+its fill (each message of a trade tells the whole trade), and of two settlements of one fill the
+later one stands (each carries its time). ``stale_settlements`` gives up the last of these.
 
 Each fate is drawn from the seed and the name of the thing, so it stays the same across restarts.
 """
@@ -167,7 +167,7 @@ class FaultyVenue(PaperVenue):
         return heard
 
     def _in_order(self, fact: ev.Event) -> Sequence[ev.Event]:
-        """A message as an adapter passes it on: never a settlement before its fill, nor a stale one."""
+        """A message as an adapter passes it on: no settlement before its fill, and no stale one."""
         if isinstance(fact, ev.OrderFilled):
             self._trades.setdefault(fact.trade_id, _S.MATCHED)
         if not isinstance(fact, ev.FillSettled):

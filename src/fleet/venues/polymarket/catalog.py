@@ -145,8 +145,8 @@ async def load_catalog(
 ) -> Catalog:
     """Load the universe.
 
-    Raises ``TransportFailed``, ``RequestRefused`` or ``AnswerInvalid`` if Gamma cannot be listed, and
-    ``CatalogError`` if nothing tradable is left.
+    Raises ``TransportFailed``, ``RequestRefused`` or ``AnswerInvalid`` if Gamma cannot be listed,
+    and ``CatalogError`` if nothing tradable is left.
     """
     load = _Load(settings, now_ns)
     events = await _list_events(gamma, load)

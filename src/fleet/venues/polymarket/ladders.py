@@ -9,12 +9,13 @@ The rule, deliberately narrow, because a wrong ladder loses money and a missed o
   which must be that day or the two days after it (ends are written in UTC). Ends must not run
   against the dates.
 - *Threshold*: the phrase is ``above``, ``over``, ``at least``, ``more than``, ``greater than``,
-  ``higher than``, ``exceed`` or ``reach`` and a number (a higher one implies a lower one), or ``below``,
-  ``under``, ``less than``, ``lower than``, ``dip to`` (a lower one implies a higher one). All ends
-  are equal. What "hit" means depends on where the price stands, so it is no such word.
+  ``higher than``, ``exceed`` or ``reach`` and a number (a higher one implies a lower one), or
+  ``below``, ``under``, ``less than``, ``lower than``, ``dip to`` (a lower one implies a higher
+  one). All ends are equal. What "hit" means depends on where the price stands, so it is no such
+  word.
 - If the venue gives the market a group title with digits, these must be the phrase's own digits.
-- A question with a word that can turn an implication round (not, remain, until, through, between...)
-  is left out, and so is one with two such phrases.
+- A question with a word that can turn an implication round (not, remain, until, through,
+  between...) is left out, and so is one with two such phrases.
 - Two different rungs at least; two markets on one rung are a doubt, and the group is left out.
 """
 

@@ -1,8 +1,9 @@
 """What a recording is about: the markets named by its frames, when no catalogue came with it.
 
 A recording made elsewhere has frames and nothing else. ``infer_universe`` reads them once, lightly,
-and pairs the tokens of each market; what cannot be paired is left out. The grid is the finest one any
-price of the market needs. Rules the frames do not carry (fees, minimums) are the caller's to say.
+and pairs the tokens of each market; what cannot be paired is left out. The grid is the finest one
+any price of the market needs. Rules the frames do not carry (fees, minimums) are the caller's to
+say.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One shard of a market feed: up to 200 instruments on one connection, and who speaks for them.
 
-Theory of operation. A shard keeps one *active* link (one socket). Its books are valid from a snapshot
-until the shard says otherwise, and it says so whenever it cannot vouch for them:
+Theory of operation. A shard keeps one *active* link (one socket). Its books are valid from a
+snapshot until the shard says otherwise, and it says so whenever it cannot vouch for them:
 
 - link lost, closed or silent (no market data for ``data_age_max_ns``; PONG does not count): a
   ``FeedDisconnected`` naming the instruments, reconnect with back-off, ``FeedConnected``,
@@ -14,8 +14,8 @@ until the shard says otherwise, and it says so whenever it cannot vouch for them
 Planned reconnects (every ``lifetime_ns``, staggered over the shards) keep the books valid: a *next*
 link is opened beside the active one, and each instrument is handed over at the moment its fresh
 snapshot arrives on the next link. From then on only that link speaks for it. When all are over, or
-at the snapshot timeout, the old link is closed; what was not handed over is declared void. If either
-link dies meanwhile, the instruments it speaks for are declared void.
+at the snapshot timeout, the old link is closed; what was not handed over is declared void. If
+either link dies meanwhile, the instruments it speaks for are declared void.
 
 Must not: change a fact, hold a fact back, or take silence for calm.
 """

@@ -1,4 +1,5 @@
-"""The catalogue of a recording, kept beside its tape, so that a replay knows fees, sets and ladders.
+"""The catalogue of a recording, kept beside its tape, so that a replay knows fees, sets and
+ladders.
 
 ``universe.json`` holds what was known when the recording began. A tape without one can still be
 replayed (``recordings.infer_universe``), but then only as single markets.
