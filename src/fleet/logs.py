@@ -274,6 +274,8 @@ def start(*, label: str, file: Path | None, level: int = logging.INFO) -> Logs:
         ("out", sys.stdout, level),
         ("err", sys.stderr, logging.WARNING),
     )
+    if sys.stdout and sys.stderr and sys.stdout.isatty() and sys.stderr.isatty():
+        streams = streams[:1]  # One terminal: a person need not read every warning twice.
     # A process that was started with a closed stream has None in its place.
     outlets += [_Outlet(_Stream(n, stream), least) for n, stream, least in streams if stream]
     for outlet in outlets:

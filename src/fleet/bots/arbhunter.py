@@ -47,7 +47,8 @@ class ArbEnv:
         "ARB_MIN_PROFIT_THRESHOLD",
         ratio,
         None,
-        "the least profit after fees as a share of the money put in; by profile 0.003, 0.005, 0.007",
+        "the least profit after fees as a share of the money put in; by profile 0.003, 0.005 or"
+        " 0.007",
     )
     trade_size: Cash | None = setting(
         "ARB_TRADE_SIZE_USD",

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -84,7 +84,7 @@ def _watch(folder: Path, policy: Policy, every_s: float) -> int:
 
 
 def _tell(report: Report) -> Report:
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
     for path in report.rotated:
         print(f"{now} rotated {path.name}", flush=True)
     for path, reason in report.failed:

@@ -1,4 +1,4 @@
-"""``fleet replay FILE...``: recorded frames through ArbHunter's engine, with a report and a hash."""
+"""``fleet replay FILE...``: recorded frames through ArbHunter's engine; a report and a hash."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -87,7 +87,7 @@ def _environment(root: Path) -> SandboxEnv:
 
 def say(level: str, text: str) -> None:
     """One line for a person."""
-    at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    at = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
     stream = sys.stderr if level == "ERROR" else sys.stdout
     print(f"{at} {level} sandbox: {text}", file=stream, flush=True)
 

@@ -288,7 +288,7 @@ class Bundles:
                 lost = _worth(leg_plan, leg) - leg.unwound_cash
                 totals.unwind_cost = Cash(totals.unwind_cost + lost)
         held = 0
-        if bundle.plan.finish is None:
+        if bundle.plan.finish is None or command.outcome == "HELD":
             held = notional_down(bundle.plan.payoff, bundle.matched)
         totals.edge_expected = Cash(totals.edge_expected + bundle.plan.edge)
         totals.edge_realised = Cash(totals.edge_realised + bundle.cash + held)

@@ -77,8 +77,8 @@ def translate(error: sqlite3.Error | UnicodeDecodeError, path: Path, doing: str)
         return JournalFull(f"{what}; free space on its disk, then start again")
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}:
         return JournalReadOnly(
-            f"{what}; make it, its -wal and -shm files and their directory writable for the user who"
-            " runs the fleet"
+            f"{what}; make it, its -wal and -shm files and their directory writable for the user"
+            " who runs the fleet"
         )
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return JournalDamaged(f"{what}; {RESTORE_CURE}")

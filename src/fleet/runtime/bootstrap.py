@@ -162,7 +162,7 @@ def main(spec: BotSpec, argv: Sequence[str], environ: MutableMapping[str, str], 
 
 
 def load_settings(spec: BotSpec, paths: Paths, environ: Mapping[str, str]) -> Loaded:
-    """All settings this bot needs: ``.env``, overruled by the environment. Raises ``ConfigError``."""
+    """All settings of this bot: ``.env``, overruled by the environment. Raises ``ConfigError``."""
     problems: list[str] = []
     pairs = read_env_file(paths.env_file, lambda file: _env_pairs(file, problems))
     problems += [

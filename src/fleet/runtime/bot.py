@@ -279,8 +279,9 @@ class Bot:
                 self.end(EXIT_RETRY, runner.failure)
         finally:
             board.ready = False
-            self._stamp(runner, ev.TradingStateChanged, state=ev.TradingState.HALTED,
-                        reason=self._why or "stopping", by="stop")  # fmt: skip
+            if runner.engine.state.trading is not ev.TradingState.HALTED:
+                self._stamp(runner, ev.TradingStateChanged, state=ev.TradingState.HALTED,
+                            reason=self._why or "stopping", by="stop")  # fmt: skip
             watch.cancel()
             runner.stop()
             await asyncio.gather(loop, watch, return_exceptions=True)

@@ -166,7 +166,7 @@ class Supervisor:
                 self._schedule(record, reason)
             else:
                 record.phase, record.detail = Phase.HEALTHY, ""
-                self._log.info("COMPONENT started", component_name=name)
+                self._log.info("COMPONENT started", name=name)
 
     async def restart_due(self) -> None:
         """Carry out the restarts whose pause is over; to be called more often than ``check``."""
@@ -186,7 +186,7 @@ class Supervisor:
                     record.phase, record.detail = Phase.UNHEALTHY, health.detail
                     self._log.warning(
                         "COMPONENT unhealthy",
-                        component_name=record.node.component.name,
+                        name=record.node.component.name,
                         detail=health.detail,
                     )
                 else:
@@ -206,7 +206,7 @@ class Supervisor:
         record.restarts = [t for t in record.restarts if now_ns - t < policy.window_ns]
         if len(record.restarts) >= policy.max_restarts:
             record.phase, record.detail = Phase.GAVE_UP, reason
-            self._log.error("COMPONENT gave up", component_name=name, detail=reason)
+            self._log.error("COMPONENT gave up", name=name, detail=reason)
             if record.node.required:
                 self._on_give_up(f"{name}: {reason}")
             return
@@ -214,7 +214,7 @@ class Supervisor:
         record.phase, record.detail, record.due_ns = Phase.RESTARTING, reason, now_ns + pause_ns
         self._log.warning(
             "COMPONENT will be restarted",
-            component_name=name,
+            name=name,
             in_ms=pause_ns // 1_000_000,
             detail=reason,
         )
@@ -230,7 +230,7 @@ class Supervisor:
             self._schedule(record, str(error) or "not started in time")
         else:
             record.phase, record.detail = Phase.HEALTHY, ""
-            self._log.info("COMPONENT restarted", component_name=component.name)
+            self._log.info("COMPONENT restarted", name=component.name)
 
     async def stop(self) -> None:
         """Stop all that were started, in reverse order; one that hangs is left behind."""
@@ -250,7 +250,7 @@ class Supervisor:
             return
         else:
             detail = f"{type(error).__name__}: {error}"
-        self._log.error("COMPONENT did not stop", component_name=name, detail=detail)
+        self._log.error("COMPONENT did not stop", name=name, detail=detail)
 
     def states(self) -> dict[str, str]:
         """Component -> phase, with the detail when it is not healthy."""

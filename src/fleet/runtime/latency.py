@@ -1,4 +1,4 @@
-"""A window of the newest latencies, for percentiles at reading time and next to nothing at adding."""
+"""A window of the newest latencies: percentiles when read, next to nothing when added."""
 
 from __future__ import annotations
 

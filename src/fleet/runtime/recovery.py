@@ -22,6 +22,8 @@ from fleet.venues.account import AccountQuery, AccountTruth
 ABSENT: Final = "the venue never had it"
 ENGINE: Final = "engine"
 """Who halts on a contradiction."""
+TOKENS_TOLD: Final = 3
+"""How many differing tokens a person is told by name."""
 TAKERS: Final = frozenset({TimeInForce.FAK, TimeInForce.FOK})
 """Orders that are answered at once or not at all."""
 _S = SettlementStatus
@@ -90,12 +92,15 @@ def difference(state: State, truth: AccountTruth) -> str:
             f" venue {format_dollars(truth.cash)}"
         )
     held = {token: p.qty for token, p in state.portfolio.positions.items() if p.qty}
-    for token in sorted({*held, *truth.tokens}):
-        ours, theirs = held.get(token, 0), truth.tokens.get(token, 0)
-        if ours != theirs:
-            problems.append(
-                f"token {token}: journal {format_units(ours)}, venue {format_units(theirs)}"
-            )
+    tokens = sorted({*held, *truth.tokens})
+    wrong = [token for token in tokens if held.get(token, 0) != truth.tokens.get(token, 0)]
+    problems += [
+        f"token {token}: journal {format_units(held.get(token, 0))},"
+        f" venue {format_units(truth.tokens.get(token, 0))}"
+        for token in wrong[:TOKENS_TOLD]
+    ]
+    if len(wrong) > TOKENS_TOLD:
+        problems.append(f"and {len(wrong) - TOKENS_TOLD} tokens more")
     return "; ".join(problems)
 
 

@@ -20,7 +20,7 @@ from fleet.venues.polymarket.universe_file import UniverseFileError, find_univer
 from fleet.venues.polymarket.wire import Decoder
 
 DEFAULT_FEES = FeeSchedule(rate=5 * SCALE // 100)
-"""Recordings do not carry fees: the sports rate of 2026-07 (0.05), unless the caller says otherwise."""
+"""Recordings carry no fees: the sports rate of 2026-07 (0.05), unless the caller says otherwise."""
 EXIT_OK, EXIT_BAD_INPUT = 0, 2
 
 

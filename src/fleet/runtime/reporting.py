@@ -15,6 +15,7 @@ from fleet.domain import events as ev
 from fleet.domain.commands import BundleId, OpenBundle
 from fleet.domain.instruments import InstrumentId
 from fleet.domain.units import format_dollars, format_units
+from fleet.engine.bundles import Bundle
 from fleet.engine.engine import Journal
 from fleet.engine.state import State
 
@@ -114,7 +115,7 @@ class Reporter:
             bundle=bundle.id,
             sets=format_units(bundle.matched),
             cash=f"${format_dollars(bundle.cash)}",
-            expected=f"${format_dollars(bundle.plan.edge)}",
+            expected=f"${format_dollars(_share(bundle))}",
             pnl=f"${format_dollars(self._state.portfolio.realised)}",
         )
 
@@ -139,6 +140,12 @@ class Reporter:
             return f"{instrument_id[:12]}..."
         market = self._state.universe.markets[instrument.market_id]
         return f"{instrument.outcome} {market.slug or market.question}"
+
+
+def _share(bundle: Bundle) -> int:
+    """The edge that was planned for as much of the bundle as really filled."""
+    planned = min(leg.qty for leg in bundle.plan.legs)
+    return bundle.plan.edge * bundle.matched // planned if planned else 0
 
 
 def _percent(part: int, whole: int) -> str:

@@ -55,6 +55,8 @@ class StatusBoard:
         self._reporter = reporter
         self._supervisor = supervisor
         self._disk = disk
+        self._found_before = engine.state.bundles.totals.tried
+        """Ideas of earlier runs, so that the count does not begin anew with each process."""
         self._process = psutil.Process()
         self._process.cpu_percent()
 
@@ -74,6 +76,11 @@ class StatusBoard:
         """Errors handled since the start."""
         return self._runner.errors + self._supervisor.failures
 
+    @property
+    def opportunities(self) -> int:
+        """Opportunities after fees: those tried before this process, and all it has found."""
+        return self._found_before + self._engine.strategy.figures().get("opportunities", 0)
+
     def snapshot(self, now_ns: int) -> dict[str, object]:
         """The status as plain data; money as text."""
         state = self._engine.state
@@ -91,7 +98,7 @@ class StatusBoard:
             "ts_ns": now_ns,
             "started_ns": self.identity.started_ns,
             "components": self._supervisor.states(),
-            "opportunities": figures.get("opportunities", 0),
+            "opportunities": self.opportunities,
             "trades": totals.complete,
             "pnl": format_dollars(self.pnl),
             "day_pnl": format_dollars(state.portfolio.day_realised),
@@ -119,7 +126,7 @@ class StatusBoard:
         """The four lines ``pm2 monit`` has room for, short enough for its column."""
         p99 = self._runner.latency.percentile_us(99)
         return {
-            "opps": self._engine.strategy.figures().get("opportunities", 0),
+            "opps": self.opportunities,
             "P&L": f"{format_dollars(self.pnl)} USD",
             "p99": f"{p99} us" if p99 is not None else "no data",
             "mode": f"{self.identity.mode}/{self.identity.feed}",

@@ -171,7 +171,7 @@ def _legs_with_room(markets: tuple[MarketState, ...], *, up: bool) -> list[Marke
 
 
 def payout_of(kind: Kind, legs: int) -> int:
-    """What a bundle pays at least, at 1e-8 a share: n - 1 for every NO of a set, else one dollar."""
+    """What a bundle pays at least, at 1e-8 a share: n - 1 for every NO of a set, else a dollar."""
     return (legs - 1) * SCALE if kind == "set_buy_no" else SCALE
 
 

@@ -1,4 +1,4 @@
-"""The questions the sandbox asks: the tables behind ``universe``. Invented names, no real events."""
+"""The questions the sandbox asks: the tables behind ``universe``. Invented, no real events."""
 
 from __future__ import annotations
 

@@ -158,10 +158,6 @@ async def load_catalog(
         reasons = ", ".join(f"{n} {reason}" for reason, n in load.left_out.most_common()) or "none"
         raise CatalogError(f"no market to trade: {len(events)} events listed, left out: {reasons}")
     universe = _universe(events, pairs)
-    logs.get("catalog").info(
-        "universe loaded", markets=len(universe.markets), sets=len(universe.sets),
-        ladders=len(universe.ladders), left_out=sum(load.left_out.values()),
-    )  # fmt: skip
     return Catalog(universe=universe, left_out=dict(load.left_out))
 
 
