@@ -52,7 +52,7 @@ class PaperSettings:
     confirmed_ns: int = 8_000 * MS
     operation_ns: int = 4_000 * MS
     consumed_ns: int = 30_000 * MS
-    """How long depth that we took stays taken if its level does not empty."""
+    """How long depth that we took stays taken, counted from the last time we took of its level."""
     cash: Cash = Cash(1_000 * SCALE)
 
 
@@ -68,7 +68,8 @@ class Ledger(Protocol):
 class _Due:
     at_ns: int
     number: int
-    what: SubmitOrder | RunOperation | ev.Event = field(compare=False)
+    what: SubmitOrder | RunOperation | ClientOrderId | ev.Event = field(compare=False)
+    """A request, an answer, or the id of an order whose cancel is on its way."""
 
 
 @dataclass(slots=True)
@@ -123,19 +124,16 @@ class PaperVenue:
         self._at(now_ns + delay, request)
 
     def cancel(self, client_order_id: ClientOrderId, now_ns: int) -> None:
+        """Ask for a cancel; it arrives later, and the order may fill until then."""
+        self._schedule(now_ns + self.settings.latency_ns, client_order_id)
+
+    def _cancel(self, client_order_id: ClientOrderId, now_ns: int) -> None:
         """Cancel a resting order; anything else is refused as the venue refuses it."""
-        resting = self._resting.pop(client_order_id, None)
-        if resting is None:
-            reason = "the order is already canceled or matched"
-            self._deliver(
-                ev.CancelRejected(ts_event=now_ns, client_order_id=client_order_id, reason=reason)
-            )
-        else:
-            self._deliver(
-                ev.OrderCanceled(
-                    ts_event=now_ns, client_order_id=client_order_id, reason="asked to"
-                )
-            )
+        kind: type[ev.OrderCanceled | ev.CancelRejected] = ev.OrderCanceled
+        reason = "asked to"
+        if self._resting.pop(client_order_id, None) is None:
+            kind, reason = ev.CancelRejected, "the order is already canceled or matched"
+        self._deliver(kind(ts_event=now_ns, client_order_id=client_order_id, reason=reason))
 
     def next_due_ns(self) -> int | None:
         """When ``advance`` has something to do next; nothing when it has not."""
@@ -151,6 +149,8 @@ class PaperVenue:
                     self._arrive(due.what, due.at_ns)
                 case RunOperation():
                     self._operate(due.what, due.at_ns)
+                case str():
+                    self._cancel(due.what, due.at_ns)
                 case ev.FillSettled():
                     self._record(due.what)
                     answers.append(_received(due.what, due.at_ns))
@@ -387,6 +387,11 @@ class PaperVenue:
             self.accounts.apply(fact)
 
     def _at(self, at_ns: int, what: SubmitOrder | RunOperation | ev.Event) -> None:
+        self._schedule(at_ns, what)
+
+    def _schedule(
+        self, at_ns: int, what: SubmitOrder | RunOperation | ClientOrderId | ev.Event
+    ) -> None:
         self._number += 1
         heapq.heappush(self._queue, _Due(at_ns, self._number, what))
 
