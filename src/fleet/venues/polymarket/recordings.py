@@ -50,6 +50,8 @@ class _Frame(msgspec.Struct, gc=False):
 class _Seen:
     tokens: list[str] = field(default_factory=list)
     decimals: int = 2
+    slug: str = ""
+    """The readable name, which not every frame of a market carries."""
 
 
 def infer_universe(payloads: Iterable[bytes], *, fees: FeeSchedule) -> Universe:
@@ -72,11 +74,11 @@ def infer_universe(payloads: Iterable[bytes], *, fees: FeeSchedule) -> Universe:
     instruments: dict[InstrumentId, Instrument] = {}
     found: dict[MarketId, Market] = {}
     for name, seen in markets.items():
-        if len(seen.tokens) != 2:
+        if len(seen.tokens) != 2 or seen.tokens[0] in instruments:
             continue
         yes, no = (InstrumentId(token) for token in seen.tokens)
         tick = TICKS[min(max(seen.decimals, 2), 4) - 2]
-        market_id = MarketId(name)
+        market_id = MarketId(seen.slug or name)
         for token, other, outcome in ((yes, no, "Yes"), (no, yes, "No")):
             instruments[token] = Instrument(
                 id=token,
@@ -86,7 +88,7 @@ def infer_universe(payloads: Iterable[bytes], *, fees: FeeSchedule) -> Universe:
                 tick=tick,
                 fees=fees,
             )
-        found[market_id] = Market(id=market_id, question=name, yes=yes, no=no, slug=name)
+        found[market_id] = Market(id=market_id, question=market_id, yes=yes, no=no, slug=market_id)
     if not found:
         raise RecordingError(
             "no market with both of its tokens was found; is this a market-channel recording?"
@@ -95,7 +97,7 @@ def infer_universe(payloads: Iterable[bytes], *, fees: FeeSchedule) -> Universe:
 
 
 def _note(markets: dict[str, _Seen], frame: _Frame) -> None:
-    name = frame.market_slug or frame.market
+    name = frame.market or frame.market_slug
     if not name:
         return
     entries = frame.price_changes or ()
@@ -103,6 +105,7 @@ def _note(markets: dict[str, _Seen], frame: _Frame) -> None:
     if not any(tokens):
         return
     seen = markets.setdefault(name, _Seen())
+    seen.slug = frame.market_slug or seen.slug
     for token in tokens:
         if token and token not in seen.tokens:
             seen.tokens.append(token)
