@@ -124,14 +124,15 @@ class Arbitrage:
     def on_event(self, event: AnyEvent, view: View) -> Sequence[Intent | StartTimer]:
         """React to one event: look for ideas after market data, work bundles after others."""
         if isinstance(event, BookChanged):
-            if self._pending:
-                self._confirm_older(event.ts_event)
-            return self._look_at_changes(event, view)
+            if not self._pending:
+                return self._look_at_changes(event, view)
+            confirmed = self._confirm_older(event.ts_event)
+            return self._look_at_changes(event, view) or self._propose_first(confirmed, view)
         if isinstance(event, BookSnapshot):
-            if self._pending:
-                self._confirm_older(event.ts_event)
+            confirmed = self._confirm_older(event.ts_event) if self._pending else []
             market = self._markets.get(event.instrument_id)
-            return self._look(market, event, view) if market is not None else ()
+            wishes = self._look(market, event, view) if market is not None else ()
+            return wishes or self._propose_first(confirmed, view)
         if isinstance(event, _STEPS):
             return self._work(event, view)
         return ()
@@ -200,17 +201,33 @@ class Arbitrage:
         watch.sighted_ns = 0
         watch.real = watch.outlived = watch.counted = False
 
-    def _confirm_older(self, moment_ns: int) -> None:
-        """A new venue moment has begun: what was sighted before it has outlived its own."""
+    def _confirm_older(self, moment_ns: int) -> list[Watch]:
+        """A new venue moment has begun: what was sighted before it has outlived its own.
+
+        Returns the watches that became real by it. The frame that began the moment is in the books
+        already, so each is looked at again: it may just have been put right.
+        """
         waiting: list[Watch] = []
+        confirmed: list[Watch] = []
         for watch in self._pending:
-            if watch.sighted_ns < moment_ns:
-                watch.outlived = True
-                if not watch.real and watch.coherent():
-                    self._make_real(watch)
-            else:
+            if watch.sighted_ns >= moment_ns:
                 waiting.append(watch)
+                continue
+            watch.outlived = True
+            watch.refresh()
+            if not watch.real and watch.gross_edge() > 0 and watch.coherent():
+                self._make_real(watch)
+                confirmed.append(watch)
         self._pending = waiting
+        return confirmed
+
+    def _propose_first(self, confirmed: Sequence[Watch], view: View) -> Sequence[Intent]:
+        """The first of the just confirmed watches worth taking; nobody may touch its books soon."""
+        for watch in confirmed:
+            wishes = self._propose(watch, view, 0) if watch.real else ()
+            if wishes:
+                return wishes
+        return ()
 
     def _same_moment(
         self, watch: Watch, market: MarketWatch, event: BookChanged | BookSnapshot
@@ -239,7 +256,7 @@ class Arbitrage:
         open_bundles = view.open_bundles
         if view.trading is not TradingState.ACTIVE:
             return ()
-        if len(open_bundles) >= self.settings.max_open_bundles:
+        if len(open_bundles) + offset >= self.settings.max_open_bundles:
             return ()
         if any(b.plan.key == watch.key for b in open_bundles.values()):
             return ()

@@ -30,6 +30,7 @@ from fleet.domain.commands import (
     OrderIntent,
     Purpose,
 )
+from fleet.domain.events import TradingState
 from fleet.domain.instruments import Side
 from fleet.domain.units import ZERO_QTY, Cash, Price, Qty, notional_down
 from fleet.engine.bundles import Bundle, OperationStatus
@@ -65,7 +66,7 @@ def next_step(bundle: Bundle, view: View, settings: ExecutionSettings) -> Sequen
     for order in view.open_orders.values():
         if order.bundle_id == bundle.id:
             return ()
-    started = _start(bundle)
+    started = _start(bundle, view)
     if started is not None:
         return started
     orders = _next_legs(bundle, view, settings)
@@ -77,11 +78,13 @@ def next_step(bundle: Bundle, view: View, settings: ExecutionSettings) -> Sequen
     return _finish(bundle, view, settings)
 
 
-def _start(bundle: Bundle) -> Sequence[Intent] | None:
+def _start(bundle: Bundle, view: View) -> Sequence[Intent] | None:
     """The split that comes before sold legs; nothing once it is made (or not needed)."""
     if bundle.plan.start is None:
         return None
     done = bundle.operation(bundle.plan.start)
+    if done is None and view.trading is not TradingState.ACTIVE:
+        return (CloseBundle(bundle_id=bundle.id, outcome=NOT_STARTED),)
     if done is None:
         qty = bundle.plan.legs[0].qty
         pair = tuple((leg.instrument_id, qty) for leg in bundle.plan.legs)
@@ -136,13 +139,17 @@ def _leg_order(
     leg, state = bundle.plan.legs[index], bundle.legs[index]
     if state.tries >= settings.max_tries or state.unwound:
         return None
+    if leg.side is Side.BUY and view.trading is not TradingState.ACTIVE:
+        return None
     qty = leg.qty
     if state.tries or goal != qty:  # The plan itself was sized to lots and minimums.
         instrument = view.instrument(leg.instrument_id)
         qty = instrument.quantize_qty(goal - state.filled)
         if qty < instrument.least_qty(leg.limit):
             return None
-    if state.tries:
+    # The first try needs no look: the decision was just made on this book. Later a leg whose book
+    # is gone must not keep the others waiting for their unwinding.
+    if state.tries or view.now_ns - bundle.opened_ns >= settings.patience_ns:
         book = view.book(leg.instrument_id)
         if not (book.usable and book.depth(leg.side, leg.limit) > 0):
             return None
@@ -176,6 +183,8 @@ def _unwinds(bundle: Bundle, view: View, settings: ExecutionSettings) -> tuple[l
     waiting = False
     for index, surplus in enumerate(_surplus(bundle)):
         leg, state = bundle.plan.legs[index], bundle.legs[index]
+        if leg.instrument_id in view.resolved:
+            continue  # Nobody buys it any more; it is redeemed.
         instrument = view.instrument(leg.instrument_id)
         qty = instrument.quantize_qty(surplus)
         if qty < instrument.min_qty or state.unwind_tries >= settings.max_unwind_tries:
@@ -213,6 +222,9 @@ def _finish(bundle: Bundle, view: View, settings: ExecutionSettings) -> Sequence
     done = bundle.operation(plan.finish)
     if done is not None and done.status is OperationStatus.CONFIRMED:
         return (CloseBundle(bundle_id=bundle.id, outcome=_outcome(bundle)),)
+    if any(leg.instrument_id in view.resolved for leg in plan.legs):
+        outcome = HELD if bought else _outcome(bundle)
+        return (CloseBundle(bundle_id=bundle.id, outcome=outcome),)
     if done is not None and view.now_ns - done.ended_ns < settings.operation_retry_ns:
         return ()
     tokens = tuple((leg.instrument_id, whole) for leg in plan.legs)
