@@ -383,8 +383,15 @@ class World:
         self._check_caps(state)
 
     def _check_caps(self, state: State) -> None:
-        """The caps hold by the engine's own count, and by a plain one that shares none of its code."""
-        assert wallet_exposure(state) <= LIMITS.max_wallet_exposure
+        """The caps hold by the engine's own count, and by a plain one that shares none of its code.
+
+        A fill that fails to settle may pass them by what it was worth: a failed sale brings its
+        tokens back, a failed purchase leaves a pooled position at its average cost.
+        """
+        failed = self._failed_worth(state)
+        wallet_cap = LIMITS.max_wallet_exposure + failed
+        market_cap = LIMITS.max_market_exposure + failed
+        assert wallet_exposure(state) <= wallet_cap
         stake = dict.fromkeys(self.universe.markets, 0)
         markets = {token: i.market_id for token, i in self.universe.instruments.items()}
         for token, position in state.portfolio.positions.items():
@@ -401,10 +408,16 @@ class World:
             if operation.cash < 0:
                 stake[markets[operation.mint[0][0]]] -= operation.cash
         for market, at_stake in stake.items():
-            assert market_exposure(market, state) <= LIMITS.max_market_exposure
-            assert at_stake <= LIMITS.max_market_exposure, f"{at_stake} at stake in {market}"
+            assert market_exposure(market, state) <= market_cap
+            assert at_stake <= market_cap, f"{at_stake} at stake in {market}"
         total = sum(stake.values())
-        assert total <= LIMITS.max_wallet_exposure, f"{total} at stake"
+        assert total <= wallet_cap, f"{total} at stake"
+
+    def _failed_worth(self, state: State) -> int:
+        failed = ev.SettlementStatus.FAILED
+        trades = (t for t in state.portfolio.trades() if state.portfolio.settlement(t) is failed)
+        fills = [self.venue.accounts.fill(trade) for trade in trades]
+        return sum(notional_up(fill.price, fill.qty) + fill.fee for fill in fills)
 
     def settle(self) -> Proof:
         """Let everything come to rest, then prove that journal and venue agree."""
