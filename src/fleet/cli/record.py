@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--assets", nargs="+", metavar="TOKEN", default=[],
                         help="token ids to record instead of the catalogue's")  # fmt: skip
     parser.add_argument("--max-markets", type=int, metavar="N",
-                        help="how many markets at most (default: POLYMARKET_MAX_MARKETS)")  # fmt: skip
+                        help="markets at most (default: POLYMARKET_MAX_MARKETS)")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -105,8 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         written = tape.close()
     print(
-        f"recorded {written.written} records ({health.frames} frames, {counts.snapshots} snapshots, "
-        f"{counts.rejected} rejected) over {health.connections} connections, "
+        f"recorded {written.written} records ({health.frames} frames, {counts.snapshots} snapshots,"
+        f" {counts.rejected} rejected) over {health.connections} connections, "
         f"{health.reconnects} reconnects, {written.dropped} dropped"
     )
     if health.failure or written.failure:

@@ -48,12 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="decides ids and every move of the markets (default: SANDBOX_SEED"
                         " of .env, 7)")  # fmt: skip
     parser.add_argument("--speed", type=float, default=1.0,
-                        help="how fast the order flow runs (default: 1.0, as recorded)")  # fmt: skip
+                        help="speed of the order flow (default: 1.0, as recorded)")  # fmt: skip
     parser.add_argument("--mispricing-every", type=float, default=15.0, metavar="SECONDS",
                         help="mean time between mispricings worth taking; 0 for none"
                         " (default: 15)")  # fmt: skip
     parser.add_argument("--root", type=Path, default=fleet_root(), metavar="DIR",
-                        help="the fleet's directory (default: FLEET_HOME, or the one of this program)")  # fmt: skip
+                        help="the fleet's directory (default: FLEET_HOME)")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan", nargs="+", default=[], metavar="APP",
                         help="only say what `make start` would do for these")  # fmt: skip
     parser.add_argument("--root", type=Path, default=checkout(), metavar="DIR",
-                        help="the fleet's directory (default: the one of this program)")  # fmt: skip
+                        help="the fleet's directory (default: this program's)")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

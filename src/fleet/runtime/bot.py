@@ -198,27 +198,26 @@ class Bot:
                 identity, engine=engine, runner=runner, reporter=reporter,
                 supervisor=supervisor, disk=self.paths.var,
             )  # fmt: skip
-            supervisor.add(
-                Node(
-                    component=StatusPart(
-                        board, self.clock, channel=channel,
-                        write=lambda status: write_status(
-                            self.paths.status(self.spec.slug), status
-                        ),
-                        day_board=DayBoard(
-                            fleet, self.clock, bot=self.spec.name, mode=self.mode.value,
-                            limit=self.loaded.of(FleetSettings).max_day_loss,
-                        ),
-                    ),
-                    requires=("feed",),
-                    required=False,
-                )
-            )  # fmt: skip
+            supervisor.add(self._status_node(board, fleet, channel))
             self._supervisor = supervisor
             if channel is not None:
                 self._offer_actions(channel, runner, board)
             await self._live(runner, supervisor, board, feed, execution, channel, journal)
             self._stamp(runner, ev.RunStopped, run_id=run_id, reason=self._why)
+
+    def _status_node(
+        self, board: StatusBoard, fleet: FleetState, channel: pm2.Channel | None
+    ) -> Node:
+        file = self.paths.status(self.spec.slug)
+        day_board = DayBoard(
+            fleet, self.clock, bot=self.spec.name, mode=self.mode.value,
+            limit=self.loaded.of(FleetSettings).max_day_loss,
+        )  # fmt: skip
+        part = StatusPart(
+            board, self.clock, channel=channel, day_board=day_board,
+            write=lambda status: write_status(file, status),
+        )  # fmt: skip
+        return Node(component=part, requires=("feed",), required=False)
 
     def _paper_venue(self, state: State, universe: Universe, ledger: JournalStore) -> PaperVenue:
         env = self.loaded.of(PaperEnv)

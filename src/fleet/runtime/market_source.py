@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fleet.runtime.bootstrap import Loaded
 
 PAUSES_S: Final[Sequence[float]] = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0)
-"""How long to wait before asking again; about 16 s in all, then the process ends and is restarted."""
+"""Waits before asking again; about 16 s in all, then the process ends and is restarted."""
 
 TAPE_CLOSE_S: Final = 3.0
 

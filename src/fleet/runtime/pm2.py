@@ -60,9 +60,9 @@ INBOUND_LINE_BYTES_MAX = 1024 * 1024
 METRICS_INTERVAL_S = 0.5
 # Once the socket is shut down its threads end at once; this is for a starved machine.
 JOIN_S = 2.0
-# `pm2 trigger` counts answers before it knows how many to expect: one that overtakes the daemon's own
-# reply to it is printed and then waited for, for ever (PM2 7.0.4 lib/API/Extra.js, `++counter ==
-# process_wait_count`; seen under load). So answers are held back a little.
+# `pm2 trigger` counts answers before it knows how many to expect: one that overtakes the daemon's
+# own reply to it is printed and then waited for, for ever (PM2 7.0.4 lib/API/Extra.js,
+# `++counter == process_wait_count`; seen under load). So answers are held back a little.
 REPLY_DELAY_S = 0.25
 # JavaScript numbers are exact up to here; larger integers travel as text.
 EXACT_INT_MAX = 2**53
@@ -227,7 +227,7 @@ class Channel:
         self._enqueue(READY_LINE)
 
     def close(self, flush_s: float = 0.5) -> None:
-        """Send what is queued for at most ``flush_s`` seconds, then end both threads; idempotent."""
+        """Send what is queued for at most ``flush_s`` seconds and end both threads; idempotent."""
         with self._wake:
             if self._closing:
                 return
@@ -340,7 +340,7 @@ class Channel:
                 self._reply(name, {"error": "the bot is stopping"})
 
     def _answer(self, name: str, callback: ActionCallback, argument: str | None) -> None:
-        """Run an action where ``dispatch`` put it; the operator gets an answer even if it raises."""
+        """Run an action where ``dispatch`` put it; the operator is answered even if it raises."""
         result: object = {"error": f"{name} failed: see the bot's log"}
         try:
             result = callback(argument)

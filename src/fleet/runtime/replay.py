@@ -1,10 +1,11 @@
-"""Replay: recorded frames through the very engine, strategy, risk, paper venue and journal that trade.
+"""Replay: recorded frames through the very engine, strategy, risk, paper venue and journal that
+trade.
 
-Time is event time: the receive time on a tape, the venue's own time in a recording that has no other.
-It never goes back, order reports come before market data of the same instant, and nothing depends
-on the machine, so the same file and settings give the same command stream, whose hash is reported.
-A connection that was silent for longer than the feed's watchdog allows would have been dropped in
-life; replay drops it too, so books stay void until their next snapshot.
+Time is event time: the receive time on a tape, the venue's own time in a recording that has no
+other. It never goes back, order reports come before market data of the same instant, and nothing
+depends on the machine, so the same file and settings give the same command stream, whose hash is
+reported. A connection that was silent for longer than the feed's watchdog allows would have been
+dropped in life; replay drops it too, so books stay void until their next snapshot.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ class Replay:
         self._first_ns = 0
         self._next_tick_ns = 0
         self._wake_ns = 0
-        """When something other than a frame happens next; frames before it are not delayed by a look."""
+        """When something other than a frame happens next; frames before it need no look."""
         self._gap_ns = settings.watchdog_ns or 1 << 62
         self._moment_ns = 0
         self._pairs = _pairs(universe, self.state)
@@ -195,6 +196,7 @@ class Replay:
                 self.quality.rejected += 1
             elif isinstance(event, ev.TradePrinted) and self._venue is not None:
                 self._venue.on_trade(event)
+                self._plan_wake()
             commands = self.engine.handle(event)
             if commands:
                 self._carry_out(commands)
@@ -205,17 +207,21 @@ class Replay:
         if self._venue is None:
             self._begin(at_ns)
         elif at_ns - self._now_ns > self._gap_ns:
+            # The watchdog of the feed drops the books when the silence has lasted long enough; what
+            # was due before still met them.
+            self._pass_until(self._now_ns + self._gap_ns)
             self.quality.gaps += 1
             self._drop_books(
-                at_ns, "silent for longer than the watchdog allows", tuple(self.state.books)
+                self._now_ns, "silent for longer than the watchdog allows", tuple(self.state.books)
             )
-        venue = self._venue
-        while venue is not None:
-            due = min(venue.next_due_ns() or at_ns + 1, self._next_tick_ns)
-            if due > at_ns:
-                break
-            self._now_ns = max(self._now_ns, due)
-            for answer in venue.advance(due):
+        self._pass_until(at_ns)
+
+    def _pass_until(self, at_ns: int) -> None:
+        """Let answers, timers and ticks happen, each at its time, up to ``at_ns``."""
+        while self._venue is not None and self._plan_wake() <= at_ns:
+            due = max(self._now_ns, self._wake_ns)
+            self._now_ns = due
+            for answer in self._venue.advance(due):
                 self._handle(answer)
             if due >= self._next_tick_ns:
                 self._next_tick_ns = max(self._next_tick_ns + TICK_NS, at_ns - TICK_NS)
@@ -224,12 +230,13 @@ class Replay:
                 at, name = self._timers.pop(0)
                 self._handle(ev.TimerFired(ts_event=at, ts_recv=due, name=name))
         self._now_ns = max(self._now_ns, at_ns)
-        self._plan_wake()
 
-    def _plan_wake(self) -> None:
+    def _plan_wake(self) -> int:
+        """When something other than a frame happens next."""
         due = self._venue.next_due_ns() if self._venue is not None else None
         timer = self._timers[0][0] if self._timers else None
         self._wake_ns = min(t for t in (due, timer, self._next_tick_ns) if t is not None)
+        return self._wake_ns
 
     def _begin(self, at_ns: int) -> None:
         self._first_ns = self._now_ns = at_ns
@@ -289,7 +296,7 @@ class Replay:
     # --- looking ------------------------------------------------------------------------------
 
     def _end_moment(self, next_ns: int) -> None:
-        """At the end of a venue millisecond, see whether the pair it last touched mirrors itself."""
+        """At the end of a venue millisecond, see whether the pair touched last mirrors itself."""
         self._moment_ns = next_ns
         event = self._newest
         if event is None:

@@ -161,7 +161,10 @@ def verdict(reports: Sequence[ReplayReport]) -> list[str]:
     found = sum(r.figures.get("opportunities", 0) for r in reports)
     sightings = sum(r.figures.get("sightings", 0) for r in reports)
     lines = [
-        f"{len(reports)} files, {frames} frames, {sightings} sightings, {real} real, {found} after fees."
+        (
+            f"{len(reports)} files, {frames} frames, {sightings} sightings, {real} real,"
+            f" {found} after fees."
+        )
     ]
     if found:
         pnl = sum(r.pnl for r in reports)

@@ -7,6 +7,7 @@ display are JSON numbers, ids are texts. Key sets and types are tested against r
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -38,6 +39,43 @@ def iso(at_ns: int) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+_UNCHANGING: Final[Mapping[str, Any]] = {
+    "resolutionSource": "",
+    "image": "",
+    "icon": "",
+    "active": True,
+    "marketMakerAddress": "",
+    "new": False,
+    "featured": False,
+    "archived": False,
+    "restricted": True,
+    "enableOrderBook": True,
+    "orderMinSize": 5,
+    "hasReviewedDates": True,
+    "negRiskRequestID": "",
+    "version": "v1",
+    "comboStatus": "disabled",
+    "ready": False,
+    "funded": False,
+    "cyom": False,
+    "pagerDutyNotificationEnabled": False,
+    "approved": True,
+    "rewardsMinSize": 0,
+    "rewardsMaxSpread": 0,
+    "secondsDelay": 0,
+    "automaticallyActive": True,
+    "clearBookOnStart": False,
+    "manualActivation": False,
+    "umaResolutionStatuses": "[]",
+    "pendingDeployment": False,
+    "deploying": False,
+    "rfqEnabled": False,
+    "holdingRewardsEnabled": False,
+    "requiresTranslation": False,
+}
+"""What every market of the sandbox has alike."""
+
+
 def market_object(market: MarketState, *, with_events: bool = True) -> dict[str, Any]:
     """A Gamma market. Inside an event the ``events`` key is left out, as the venue does."""
     spec = market.spec
@@ -48,40 +86,29 @@ def market_object(market: MarketState, *, with_events: bool = True) -> dict[str,
     volume = market.volume / SCALE
     listed_ns = spec.start_ns - LISTED_BEFORE_S * NS_PER_SECOND
     found: dict[str, Any] = {
+        **_UNCHANGING,
         "id": spec.id,
         "question": spec.question,
         "conditionId": spec.condition_id,
         "slug": spec.slug,
-        "resolutionSource": "",
         "endDate": iso(spec.end_ns),
         "liquidity": f"{liquidity:.4f}",
         "startDate": iso(listed_ns),
-        "image": "",
-        "icon": "",
         "description": description(spec.question),
         "outcomes": json_text(list(spec.outcomes)),
         "outcomePrices": json_text([format_units(mid), format_units(SCALE - mid)]),
         "volume": f"{volume:.6f}",
-        "active": True,
         "closed": market.closed,
-        "marketMakerAddress": "",
         "createdAt": iso(listed_ns),
         "updatedAt": iso(market.updated_ns),
-        "new": False,
-        "featured": False,
-        "archived": False,
-        "restricted": True,
         "groupItemTitle": spec.group_item_title,
         "groupItemThreshold": spec.group_item_threshold,
         "questionID": spec.question_id,
-        "enableOrderBook": True,
         "orderPriceMinTickSize": market.tick / SCALE,
-        "orderMinSize": 5,
         "volumeNum": volume,
         "liquidityNum": liquidity,
         "endDateIso": iso(spec.end_ns)[:10],
         "startDateIso": iso(listed_ns)[:10],
-        "hasReviewedDates": True,
         "volume24hr": volume,
         "volume1wk": volume,
         "volume1mo": volume,
@@ -92,32 +119,12 @@ def market_object(market: MarketState, *, with_events: bool = True) -> dict[str,
         "acceptingOrders": not market.closed,
         "acceptingOrdersTimestamp": iso(listed_ns),
         "negRisk": spec.neg_risk,
-        "negRiskRequestID": "",
         "negRiskOther": spec.neg_risk_other,
-        "version": "v1",
-        "comboStatus": "disabled",
-        "ready": False,
-        "funded": False,
-        "cyom": False,
         "competitive": 1 - abs(mid / SCALE - 0.5),
-        "pagerDutyNotificationEnabled": False,
-        "approved": True,
-        "rewardsMinSize": 0,
-        "rewardsMaxSpread": 0,
-        "secondsDelay": 0,
         "spread": ((ask or SCALE) - (bid or 0)) / SCALE,
         "bestBid": (bid or 0) / SCALE,
         "bestAsk": (ask or SCALE) / SCALE,
         "lastTradePrice": (last or 0) / SCALE,
-        "automaticallyActive": True,
-        "clearBookOnStart": False,
-        "manualActivation": False,
-        "umaResolutionStatuses": "[]",
-        "pendingDeployment": False,
-        "deploying": False,
-        "rfqEnabled": False,
-        "holdingRewardsEnabled": False,
-        "requiresTranslation": False,
         **_fees(spec.category),
     }
     if spec.neg_risk:

@@ -90,7 +90,8 @@ SINGLES: Final[tuple[tuple[str, str, str, float, Price, int, tuple[str, str]], .
 )
 
 GROUPS: Final = (
-    GroupRow("port-city-mayor", "Who will be elected mayor of Port City?", "politics", "set", CENT, 6,
+    GroupRow("port-city-mayor", "Who will be elected mayor of Port City?", "politics", "set",
+             CENT, 6,
      0.004, (
          Leg("Ada Lindqvist", "Will Ada Lindqvist be elected mayor of Port City?", 0.34),
          Leg("Bruno Castellan", "Will Bruno Castellan be elected mayor of Port City?", 0.24),
@@ -98,7 +99,8 @@ GROUPS: Final = (
          Leg("Dara Whitlock", "Will Dara Whitlock be elected mayor of Port City?", 0.12),
          Leg("Emil Sorensen", "Will Emil Sorensen be elected mayor of Port City?", 0.08),
          Leg("Another person", "Will another person be elected mayor of Port City?", 0.05))),
-    GroupRow("central-bank-decision", "Central bank decision this month?", "economics", "set", MILL, 8,
+    GroupRow("central-bank-decision", "Central bank decision this month?", "economics", "set",
+             MILL, 8,
      0.004, (
          Leg("50+ bps cut", "Will the bank cut by 50 or more basis points?", 0.06),
          Leg("25 bps cut", "Will the bank cut by 25 basis points?", 0.38),
@@ -113,7 +115,8 @@ GROUPS: Final = (
         Leg("Team A", "Will Team A win the Coast League?", 0.05, placeholder=True),
         Leg("Team B", "Will Team B win the Coast League?", 0.04, placeholder=True),
         Leg("Other", "Will another team win the Coast League?", 0.13)), augmented=True),
-    GroupRow("ceasefire-by", "Ceasefire in the delta region by...?", "geopolitics", "by_date", CENT, 0,
+    GroupRow("ceasefire-by", "Ceasefire in the delta region by...?", "geopolitics", "by_date",
+             CENT, 0,
      0.006, (
          Leg("", "Will there be a ceasefire in the delta region by {date}?", 0.30),
          Leg("", "Will there be a ceasefire in the delta region by {date}?", 0.335),

@@ -136,7 +136,7 @@ class PaperAccounts:
         self._tokens[token] = Qty(self._tokens.get(token, 0) + qty)
 
     def unfinished(self, now_ns: int, mined_ns: int, confirmed_ns: int) -> list[ev.FillSettled]:
-        """The settlements that were still to come when the venue was shut, never before ``now_ns``."""
+        """The settlements still to come when the venue was shut, never before ``now_ns``."""
         pending: list[ev.FillSettled] = []
         for trade_id, fill in self._fills.items():
             status = self._status[trade_id]
@@ -155,7 +155,7 @@ class PaperAccounts:
         flying_orders: Collection[ClientOrderId],
         flying_operations: Collection[OperationId],
     ) -> AccountTruth:
-        """The facts that answer a query; absent is proven, because requests die with the process."""
+        """The facts that answer a query; absence is proven: requests die with the process."""
         facts = tuple(fact for fact in self._facts if _relevant(fact, query))
         return AccountTruth(
             cash=self.cash,

@@ -61,7 +61,7 @@ class RateBudget:
     __slots__ = ("_burst_ns", "_full_at_ns", "_interval_ns")
 
     def __init__(self, *, per_second: int, burst: int) -> None:
-        """Allow ``per_second`` requests, ``burst`` of them at once. Raises ``ValueError`` below 1."""
+        """Allow ``per_second`` requests, ``burst`` at once. Raises ``ValueError`` below 1."""
         if per_second < 1 or burst < 1:
             raise ValueError("a rate budget needs at least one request a second and a burst of one")
         self._interval_ns = NS_PER_SECOND // per_second

@@ -54,9 +54,10 @@ _SCALES: Final = {
     "billion": 10**9, "t": 10**12, "trillion": 10**12,
 }  # fmt: skip
 _DOUBT: Final = re.compile(
-    r"n't\b|\b(?:not|no|never|neither|without|fail|fails|avoid|still|remain|remains|stay|stays|keep|"
-    r"keeps|last|lasts|survive|survives|until|till|through|throughout|between|exactly|only|first|"
-    r"next|longer|continue|continues|or below|or less|or above|or more|unchanged|lose|loses)\b",
+    r"n't\b|\b(?:not|no|never|neither|without|fail|fails|avoid|still|remain|remains|stay|stays|"
+    r"keep|keeps|last|lasts|survive|survives|until|till|through|throughout|between|exactly|only|"
+    r"first|next|longer|continue|continues|or below|or less|or above|or more|unchanged"
+    r"|lose|loses)\b",
     re.IGNORECASE,
 )
 

@@ -225,7 +225,8 @@ class Shard:
         self._forget(link, reason)
         was_open = link.session.state is SessionState.OPEN
         delay_ns = link.session.closed(now_ns)
-        self.feed.log.warning("WebSocket lost", connection=self.name, link=link.number, reason=reason,
+        self.feed.log.warning("WebSocket lost", connection=self.name, link=link.number,
+                              reason=reason,
                               retry_s=round(delay_ns / NS_PER_SECOND, 3))  # fmt: skip
         if link is self.next:
             self.next = None

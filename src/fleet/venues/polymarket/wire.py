@@ -56,7 +56,7 @@ Buffer = bytes | memoryview | msgspec.Raw
 
 _BRACE: Final = ord("{")
 
-# --- market channel shapes; fields in the order the venue sends them, which msgspec reads fastest ---
+# --- market channel shapes; fields in the venue's order, which msgspec reads fastest ---------
 
 
 class _Change(msgspec.Struct, gc=False):
