@@ -260,7 +260,8 @@ class Arbitrage:
             return ()
         if any(b.plan.key == watch.key for b in open_bundles.values()):
             return ()
-        watch.busy_until_ns = view.now_ns + self.settings.cooldown_ns
+        watch.misses += 1  # Until it comes to something: a refusal by risk is told to nobody.
+        self._pause(watch, view.now_ns)
         plan = self._plan(watch, size, view.next_bundle_id(offset))
         bundle = Bundle.fresh(plan, view.now_ns)
         return (plan, *next_step(bundle, view, self.settings.execution))
@@ -333,12 +334,17 @@ class Arbitrage:
         return wishes
 
     def _rest(self, bundle: Bundle, outcome: str, now_ns: int) -> None:
-        """Leave an idea alone for longer each time it comes to nothing."""
+        """A bundle has ended: its idea may be tried again after a pause."""
         watch = self._ideas.get((bundle.plan.idea, bundle.plan.key))
         if watch is None:
             return
-        watch.misses = 0 if outcome in {COMPLETE, HELD} else watch.misses + 1
-        pause_ns = self.settings.cooldown_ns << min(watch.misses, 16)
+        if outcome in {COMPLETE, HELD}:
+            watch.misses = 0
+        self._pause(watch, now_ns)
+
+    def _pause(self, watch: Watch, now_ns: int) -> None:
+        """Leave an idea alone: for the cooldown, and twice as long each time it came to nothing."""
+        pause_ns = self.settings.cooldown_ns << min(max(0, watch.misses - 1), 16)
         watch.busy_until_ns = now_ns + min(pause_ns, REST_NS_MAX)
 
 
