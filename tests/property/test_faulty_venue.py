@@ -92,7 +92,7 @@ def test_the_lives_see_every_fault() -> None:
     struck: dict[str, int] = {}
     refused: set[RefusalCode] = set()
     orders = fills = failed = absent = adopted = 0
-    for seed in range(100, 104):
+    for seed in range(100, 110):
         world, proof = play(seed)
         for what, count in world.struck.items():
             struck[what] = struck.get(what, 0) + count
