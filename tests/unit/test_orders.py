@@ -11,28 +11,34 @@ from tests.builders import c, filled, no, q, submit, yes
 S, F = OrderStatus, Fact
 O1 = ClientOrderId("o1")
 
-# The whole table, written out once more by hand: a row for each status, a column for each fact, in
-# the order of ``COLUMNS``. A dot stays, a dash is a contradiction.
-COLUMNS = [F.SIGN, F.ACCEPT, F.FILL, F.LAST_FILL, F.REQUEST_CANCEL, F.CANCEL, F.REFUSE_CANCEL,
-           F.REJECT, F.EXPIRE, F.LOSE]  # fmt: skip
+# The whole table, written out once more by hand: a row for each status, a column for each fact.
+# A dot stays, a dash is a contradiction, anything else is where it goes.
+SHORT = {
+    "acc": S.ACCEPTED,
+    "par": S.PARTIALLY_FILLED,
+    "ful": S.FILLED,
+    "pen": S.PENDING_CANCEL,
+    "can": S.CANCELED,
+    "rej": S.REJECTED,
+    "exp": S.EXPIRED,
+}
 TABLE = """
-SUBMITTED        .  ACCEPTED  PARTIALLY_FILLED  FILLED  PENDING_CANCEL  CANCELED  -         REJECTED
- EXPIRED  . ACCEPTED         .  .         PARTIALLY_FILLED  FILLED  PENDING_CANCEL  CANCELED  .     
-    -         EXPIRED  .
-PARTIALLY_FILLED .  .         .                 FILLED  PENDING_CANCEL  CANCELED  .         -       
- EXPIRED  . PENDING_CANCEL   .  .         .                 FILLED  .               CANCELED 
- ACCEPTED  REJECTED  EXPIRED  .
-FILLED           .  .         .                 .       .               .         .         -       
- .        . CANCELED         .  .         .                 .       .               .         .     
-    -         .        .
-EXPIRED          .  .         .                 .       .               .         .         -       
- .        . REJECTED         -  -         -                 -       .               -         .     
-    .         -        .
+                 SIGN ACCEPT FILL LAST_FILL REQUEST_CANCEL CANCEL REFUSE_CANCEL REJECT EXPIRE LOSE
+SUBMITTED        .    acc    par  ful       pen            can    -             rej    exp    .
+ACCEPTED         .    .      par  ful       pen            can    .             -      exp    .
+PARTIALLY_FILLED .    .      .    ful       pen            can    .             -      exp    .
+PENDING_CANCEL   .    .      .    ful       .              can    acc           rej    exp    .
+FILLED           .    .      .    .         .              .      .             -      .      .
+CANCELED         .    .      .    .         .              .      .             -      .      .
+EXPIRED          .    .      .    .         .              .      .             -      .      .
+REJECTED         -    -      -    -         .              -      .             .      -      .
 """
+HEAD, *ROWS = (row.split() for row in TABLE.strip().splitlines())
+COLUMNS = [Fact(name) for name in HEAD]
 CELLS = [
-    (OrderStatus(row.split()[0]), fact, cell)
-    for row in TABLE.strip().splitlines()
-    for fact, cell in zip(COLUMNS, row.split()[1:], strict=True)
+    (OrderStatus(status), fact, cell)
+    for status, *cells in ROWS
+    for fact, cell in zip(COLUMNS, cells, strict=True)
 ]
 
 
@@ -63,7 +69,7 @@ def test_each_cell_moves_or_is_an_anomaly(status: OrderStatus, fact: Fact, cell:
         assert (order.status, order.venue_order_id, order.reason) == (status, None, "")
         return
     assert orders.anomaly == ""
-    assert order.status is (status if cell == "." else OrderStatus(cell))
+    assert order.status is (status if cell == "." else SHORT[cell])
     assert (order.venue_order_id, order.reason) == (VenueOrderId("v"), "why")
     assert order.open is (order.status not in TERMINAL)
     assert (O1 in orders.open) is order.open
