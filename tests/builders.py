@@ -432,6 +432,7 @@ def durable(state: State) -> dict[str, Any]:
             "totals": state.bundles.totals,
             "trading": (state.trading, state.trading_reason, state.trading_by),
             "reconciled": state.reconciled,
+            "operator": state.operator,
             "resolved": dict(state.resolved),
             "decisions": state.decisions,
             "anomaly": state.anomaly,

@@ -460,6 +460,14 @@ def test_settled_tokens_of_a_resolved_market_are_redeemed_once() -> None:
     assert hunt.say(tick(4 * NS)) == []
 
 
+def test_a_quiet_timer_wishes_nothing() -> None:
+    hunt = Hunt()
+    assert hunt.say(tick(2 * NS)) == []
+    payouts = ((yes(2), p("1")), (no(2), p("0")))
+    hunt.say(ev.MarketResolved(ts_recv=3 * NS, market_id=market_id(2), payouts=payouts))
+    assert hunt.say(tick(3 * NS)) == []
+
+
 def test_unsettled_tokens_are_not_redeemed_yet() -> None:
     hunt = Hunt()
     assert resolved(hunt, mined=False) == []

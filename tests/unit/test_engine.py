@@ -302,6 +302,15 @@ def test_a_run_starts_halted_and_not_reconciled() -> None:
     assert made.state.trading_reason == "started, not reconciled yet"
 
 
+def test_a_standing_order_of_a_person_is_remembered() -> None:
+    made = rig()
+    seen = [made.state.operator]
+    for action in ("pause", "status", "reduce", "resume"):
+        made.say(ev.OperatorCommanded(action=action, by="me"))
+        seen.append(fold(made.entries).operator)
+    assert seen == ["resume", "pause", "pause", "reduce", "resume"]
+
+
 # --- the journal fails ------------------------------------------------------------------------
 
 

@@ -36,6 +36,7 @@ from tests.builders import (
     leg,
     market_id,
     no,
+    operated,
     operations_of,
     orders_of,
     p,
@@ -454,6 +455,18 @@ def test_what_is_left_of_a_sold_pair_is_unwound() -> None:
     bench.fill(unwind, "10", "0.46")
     assert bench.outcome == "UNWOUND"
     assert bench.totals.unwind_cost == c("0.2")
+
+
+def test_what_was_never_split_is_not_merged() -> None:
+    bench = Bench()
+    held = plan(leg(yes(), "10", "0.48", side=SELL), leg(no(), "10", "0.48", side=SELL),
+                payoff="-1")  # fmt: skip
+    bench.rig.state.portfolio.operate(
+        operated("x", OperationKind.SPLIT, mint=[(yes(), "10"), (no(), "10")], cash="-10")
+    )
+    assert bench.miss(one_order(bench.miss(one_order(bench.open(held))))) == []
+    assert bench.outcome == "MISSED"
+    assert bench.rig.state.portfolio.position(yes()).qty == q("10")
 
 
 def test_the_resolution_of_a_sold_pair_ends_it() -> None:

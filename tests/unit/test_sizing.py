@@ -12,14 +12,15 @@ BUY, SELL = Side.BUY, Side.SELL
 
 
 def offer(
-    pairs: Levels, side: Side = BUY, *, rate: str = "0", number: int = 1, min_qty: str = "5"
+    pairs: Levels, side: Side = BUY, *, rate: str = "0", number: int = 1, minimums: bool = True
 ) -> Offer:
     """A leg whose book offers these levels to a taker of ``side``."""
     token = yes(number)
     book = Book(token, p("0.01"))
     found = levels(pairs)
     book.replace(found if side is SELL else [], found if side is BUY else [], 1)
-    rules = instrument(token, no(number), market_id(number), rate=rate, min_qty=min_qty)
+    least = {} if minimums else {"min_qty": "0", "min_notional": "0"}
+    rules = instrument(token, no(number), market_id(number), rate=rate, **least)
     return Offer(rules, side, book)
 
 
@@ -153,10 +154,17 @@ def test_a_margin_that_only_the_first_level_has_is_not_stretched() -> None:
     assert wider.qty == q("20")
 
 
-def test_rounding_up_the_fee_can_kill_a_hair_of_edge() -> None:
-    # One share-lot step at a level whose per-share margin is positive but whose rounded fees are not.
-    legs = (
-        offer([("0.49", "0.01"), ("0.70", "9")], rate="0.01", min_qty="0"),
-        offer([("0.50", "0.01"), ("0.70", "9")], rate="0.01", min_qty="0", number=2),
-    )
+def test_rounding_up_the_fees_can_eat_a_hair_of_edge() -> None:
+    """0.01 share at 0.99 leaves 0.0001; each fee is 0.000045 and charged as 0.00005."""
+    legs = [
+        offer([(price, "0.01")], rate="0.018", minimums=False, number=n)
+        for n, price in ((1, "0.49"), (2, "0.50"))
+    ]
     assert size(*legs, min_profit="0") is None
+    cheaper = [
+        offer([(price, "0.01")], rate="0.014", minimums=False, number=n)
+        for n, price in ((1, "0.49"), (2, "0.50"))
+    ]
+    found = size(*cheaper, min_profit="0")
+    assert found is not None
+    assert found.edge == c("0.00002")
