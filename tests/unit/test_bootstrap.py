@@ -1,20 +1,34 @@
 """From flags and settings to an exit code, in this process as far as it goes without a loop."""
 
+import json
 import os
+import signal
 import stat
+import threading
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from fleet.bots.arbhunter import SPEC
-from fleet.config import ConfigError, Paths
+from fleet.config import ConfigError, Mode, Paths
+from fleet.domain import events as ev
+from fleet.domain.instruments import Universe
+from fleet.domain.units import Cash
+from fleet.engine.state import View
+from fleet.journal.database import JournalFull
 from fleet.journal.fleet import FleetState
 from fleet.journal.locks import acquire
-from fleet.runtime import bootstrap, market_source
+from fleet.journal.store import JournalReader, JournalStore
+from fleet.runtime import bootstrap, market_source, memory
+from fleet.runtime import bot as bot_module
 from fleet.runtime.bootstrap import load_settings, main, parse_arguments
 from fleet.runtime.settings import WalletEnv
-from tests.builders import NS
+from fleet.strategies.arbitrage import Arbitrage
+from fleet.venues.port import EventSink, FeedHealth
+from tests.builders import NS, market_id, no, snapshot, universe, yes
 
 
 @dataclass
@@ -281,3 +295,184 @@ def test_what_a_start_makes_is_for_its_owner_only(home: Home) -> None:
     made = [path for path in home.root.rglob("*") if path.is_file()]
     assert made
     assert [p for p in made if stat.S_IMODE(p.stat().st_mode) & 0o077] == []
+
+
+# --- a whole run --------------------------------------------------------------------------------
+
+
+class LocalFeed:
+    """A feed of two books that are sent once; it is up as soon as it is told so."""
+
+    def __init__(self, sink: EventSink, *, awaiting: int = 0) -> None:
+        self.sink = sink
+        self.awaiting = awaiting
+
+    async def start(self) -> None:
+        now_ns = time.time_ns()
+        self.sink([snapshot(token, at=now_ns) for token in (yes(), no())])
+
+    async def stop(self) -> None:
+        """Nothing to close."""
+
+    def health(self) -> FeedHealth:
+        return FeedHealth(
+            connections=1, connected=1, awaiting=self.awaiting, data_age_ns=0, reconnects=0,
+            rotations=0, frames=2, rejected=0,
+        )  # fmt: skip
+
+
+@dataclass
+class LocalMarket:
+    """Stands for the market source: one market, a local feed, no network."""
+
+    awaiting: int = 0
+    closed: bool = False
+
+    def __call__(self, *_arguments: object) -> "LocalMarket":
+        return self
+
+    async def load_universe(self, _ending: object) -> Universe:
+        return universe(1)
+
+    def make_feed(self, _universe: Universe, sink: EventSink) -> LocalFeed:
+        return LocalFeed(sink, awaiting=self.awaiting)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def market(monkeypatch: pytest.MonkeyPatch) -> LocalMarket:
+    made = LocalMarket()
+    monkeypatch.setattr(bot_module, "MarketSource", made)
+    monkeypatch.setattr(memory, "settle", lambda: None)
+    return made
+
+
+def journalled(home: Home) -> list[ev.Event]:
+    path = Paths(root=home.root).journal("arbhunter", Mode.PAPER)
+    with JournalReader(path) as journal:
+        return [entry.event for entry in journal.read()]
+
+
+def kinds(home: Home) -> list[str]:
+    return [event.KIND for event in journalled(home)]
+
+
+def test_a_run_starts_halted_trades_and_ends_halted(home: Home, market: LocalMarket) -> None:
+    assert home.run("--duration", "0.4") == 0
+    assert kinds(home) == [
+        "RunStarted", "CashDeposited", "Reconciled", "TradingStateChanged",
+        "TradingStateChanged", "RunStopped",
+    ]  # fmt: skip
+    states = [e.state.value for e in journalled(home) if isinstance(e, ev.TradingStateChanged)]
+    assert states == ["ACTIVE", "HALTED"]
+    log = home.log()
+    for words in ("STARTING", "no real money", "READY", 'reason="ran for 0.4 s as asked"'):
+        assert words in log
+    assert market.closed
+    status = json.loads((home.root / "var" / "status" / "arbhunter.json").read_text())
+    assert (status["trading"], status["ready"]) == ("HALTED", False)
+
+
+def test_a_second_run_adopts_nothing_and_deposits_nothing(home: Home, market: LocalMarket) -> None:
+    for _ in range(2):
+        assert home.run("--duration", "0.2") == 0
+    assert kinds(home).count("CashDeposited") == 1
+    adopted = [e.adopted for e in journalled(home) if isinstance(e, ev.Reconciled)]
+    assert adopted == [1, 0]
+
+
+def test_a_duration_holds_while_books_are_waited_for(home: Home, market: LocalMarket) -> None:
+    market.awaiting = 2
+    assert home.run("--duration", "0.3") == 0
+    assert "READY" not in home.log()
+    assert "TradingStateChanged" not in kinds(home), "it was halted all the time"
+
+
+def test_a_journal_that_fails_ends_with_1_and_its_reason(
+    home: Home, market: LocalMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = JournalStore.write
+
+    def write(self: JournalStore, events: Sequence[object]) -> int:
+        if "journal" in str(self.path) and any(isinstance(e, ev.MarketResolved) for e in events):
+            raise JournalFull("the disk is full; make room")
+        return real(self, events)
+
+    monkeypatch.setattr(JournalStore, "write", write)
+    resolved = ev.MarketResolved(market_id=market_id(), payouts=())
+    start = LocalFeed.start
+
+    async def start_and_resolve(self: LocalFeed) -> None:
+        await start(self)
+        self.sink([resolved])
+
+    monkeypatch.setattr(LocalFeed, "start", start_and_resolve)
+    assert home.run("--duration", "5") == 1
+    stopped = [line for line in home.log().splitlines() if "STOPPED code" in line]
+    assert len(stopped) == 1
+    assert "the journal cannot be written: the disk is full; make room" in stopped[0]
+
+
+@pytest.mark.parametrize("awaiting", [0, 2])
+def test_a_defect_ends_with_1_and_its_traceback_even_before_the_books_are_there(
+    home: Home, market: LocalMarket, monkeypatch: pytest.MonkeyPatch, awaiting: int
+) -> None:
+    market.awaiting = awaiting
+    real = Arbitrage.on_event
+
+    def broken(self: Arbitrage, event: ev.AnyEvent, view: View) -> object:
+        if isinstance(event, ev.BookSnapshot):
+            raise ZeroDivisionError("a defect of ours")
+        return real(self, event, view)
+
+    monkeypatch.setattr(Arbitrage, "on_event", broken)
+    assert home.run("--duration", "5") == 1
+    assert "ZeroDivisionError: a defect of ours" in home.log()
+    assert "code=1" in home.log()
+
+
+def test_accounts_that_differ_end_with_78(home: Home, market: LocalMarket) -> None:
+    assert home.run("--duration", "0.2") == 0
+    with JournalStore(
+        Paths(root=home.root).journal("arbhunter", Mode.PAPER),
+        bot="ArbHunter", mode="paper", run_id="f-1",
+    ) as journal:  # fmt: skip
+        journal.write([ev.CashDeposited(deposit_id="forged", amount=Cash(1))])
+    assert home.run("--duration", "5") == 78
+    assert "journal and venue do not agree (cash: journal 5000.00, venue 5000.00)" in home.log()
+    assert kinds(home)[-1] in {"ReconciliationFailed", "RunStopped"}
+
+
+def test_a_damaged_journal_ends_with_78(home: Home, market: LocalMarket) -> None:
+    path = Paths(root=home.root).journal("arbhunter", Mode.PAPER)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no database at all" * 500)
+    assert home.run("--duration", "5") == 78
+    assert "STOPPED code=78" in home.log()
+
+
+def test_a_latch_that_is_set_while_it_runs_ends_with_78(home: Home, market: LocalMarket) -> None:
+    paths = Paths(root=home.root)
+
+    def halt() -> None:
+        with FleetState(paths.fleet_db) as fleet:
+            fleet.halt("drill", "me", time.time_ns())
+
+    timer = threading.Timer(0.6, halt)
+    timer.start()
+    assert home.run("--duration", "20") == 78
+    timer.join()
+    assert "kill latch set by me: drill" in home.log()
+    states = [e.state.value for e in journalled(home) if isinstance(e, ev.TradingStateChanged)]
+    assert states == ["ACTIVE", "HALTED"]
+
+
+def test_sigterm_ends_in_order_with_0(home: Home, market: LocalMarket) -> None:
+    timer = threading.Timer(0.6, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    timer.start()
+    assert home.run("--duration", "20") == 0
+    timer.join()
+    assert 'reason="signal SIGTERM"' in home.log()
+    assert kinds(home)[-1] == "RunStopped"
