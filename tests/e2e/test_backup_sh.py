@@ -242,8 +242,8 @@ from fleet.journal.store import JournalStore
 store = JournalStore(Path(sys.argv[1]), bot="busy", mode="paper", run_id="r")
 n = 0
 while True:
-    store.write([OrderSigned(client_order_id=f"c{k}", venue_order_id="0x") for k in range(n, n +
-    7)]) n += 7
+    store.write([OrderSigned(client_order_id=f"c{k}", venue_order_id="0x") for k in range(n, n + 7)])
+    n += 7
     print(n, flush=True)
 """
 
