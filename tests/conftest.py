@@ -14,7 +14,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile("soak", parent=settings.get_profile("fleet"), max_examples=5_000)
-settings.load_profile(os.environ.get("FLEET_HYPOTHESIS_PROFILE", "fleet"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE_NAME", "fleet"))
 
 
 @pytest.fixture(autouse=True)

@@ -275,6 +275,14 @@ def url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+SANDBOX: Final = "sandbox"
+
+
+def _place(feed: str) -> str:
+    """The part of a file's name that tells a real market's accounts from the sandbox's."""
+    return "" if feed == SANDBOX else f"-{feed}"
+
+
 # --- where things are ----------------------------------------------------------------------------
 
 
@@ -304,13 +312,13 @@ class Paths:
         """Kill latch, leases, day board."""
         return self.var / "fleet.db"
 
-    def journal(self, bot: str, mode: Mode) -> Path:
-        """The journal of one bot in one mode; paper and live never share one."""
-        return self.var / "journal" / f"{bot}-{mode.value}.db"
+    def journal(self, bot: str, mode: Mode, feed: str = SANDBOX) -> Path:
+        """The journal of one bot in one mode on one market; none of them share one."""
+        return self.var / "journal" / f"{bot}-{mode.value}{_place(feed)}.db"
 
-    def paper_ledger(self, bot: str) -> Path:
-        """What the paper venue remembers of one bot."""
-        return self.var / "paper" / f"{bot}.db"
+    def paper_ledger(self, bot: str, feed: str = SANDBOX) -> Path:
+        """What the paper venue remembers of one bot on one market."""
+        return self.var / "paper" / f"{bot}{_place(feed)}.db"
 
     def lock(self, bot: str) -> Path:
         """The lock that keeps twins apart."""

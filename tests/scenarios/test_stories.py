@@ -1,4 +1,4 @@
-"""Every story ends as it is written. ``FLEET_UPDATE_STORIES=1`` writes them anew; read the diff."""
+"""Every story ends as it is written. ``UPDATE_STORIES=1`` writes them anew; read the diff."""
 
 import os
 from pathlib import Path
@@ -17,6 +17,6 @@ def test_there_are_stories() -> None:
 @pytest.mark.parametrize("path", STORIES, ids=[path.stem for path in STORIES])
 def test_a_story_ends_as_it_is_written(path: Path) -> None:
     told = retold(path.read_text())
-    if os.environ.get("FLEET_UPDATE_STORIES"):
+    if os.environ.get("UPDATE_STORIES"):
         path.write_text(told)
     assert told == path.read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from fleet.bots.arbhunter import SPEC
@@ -14,7 +15,7 @@ from fleet.domain.instruments import FeeSchedule
 from fleet.runtime.bootstrap import EXIT_STAY_DOWN, load_settings
 from fleet.runtime.replay import ReplaySettings
 from fleet.runtime.replay_files import DEFAULT_FEES, replay_and_print
-from fleet.venues.paper import PaperSettings
+from fleet.runtime.settings import PaperEnv, paper_settings
 
 
 def _share(text: str) -> int:
@@ -51,9 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--latency",
         type=_whole,
-        default=60,
         metavar="MS",
-        help="how long an order travels to the paper venue (default: 60)",
+        help="how long an order travels to the paper venue (default: PAPER_LATENCY_MS)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a file")
 
@@ -66,6 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"the settings need repair:\n{error}\n")
         return EXIT_STAY_DOWN
     limits = SPEC.limits(loaded)
+    paper = paper_settings(loaded.of(PaperEnv))
+    if arguments.latency is not None:
+        paper = replace(paper, latency_ns=arguments.latency * MS)
     fees = DEFAULT_FEES if arguments.fee_rate is None else FeeSchedule(rate=arguments.fee_rate)
     return replay_and_print(
         arguments.files,
@@ -74,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         fees=fees,
         settings=ReplaySettings(
             limits=limits,
-            paper=PaperSettings(latency_ns=arguments.latency * MS),
+            paper=paper,
             watchdog_ns=arguments.watchdog * 1000 * MS,
         ),
         as_json=arguments.json,

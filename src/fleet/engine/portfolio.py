@@ -163,8 +163,11 @@ class Portfolio:
             self.anomaly = f"settlement {event.status.value} of unknown fill {event.trade_id}"
             return
         final = {SettlementStatus.CONFIRMED, SettlementStatus.FAILED}
+        behind = {SettlementStatus.MATCHED, SettlementStatus.RETRYING}
         if fill.status in final or fill.status is event.status:
             return
+        if fill.status is SettlementStatus.MINED and event.status in behind:
+            return  # A late report: mined is mined, and its tokens are not freed twice.
         was_free = fill.status is SettlementStatus.MINED
         fill.status = event.status
         if event.status is SettlementStatus.FAILED:

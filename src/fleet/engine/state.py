@@ -324,8 +324,12 @@ class View:
         """The book of one instrument; it stays the same object for the life of the engine."""
         return self._state.books[instrument_id]
 
+    def knows(self, instrument_id: InstrumentId) -> bool:
+        """Whether the instrument is in the universe; an older journal may name one that is not."""
+        return instrument_id in self._state.universe.instruments
+
     def instrument(self, instrument_id: InstrumentId) -> Instrument:
-        """One instrument."""
+        """One instrument of the universe."""
         return self._state.universe.instruments[instrument_id]
 
     def position(self, instrument_id: InstrumentId) -> Position:

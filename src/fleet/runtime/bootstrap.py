@@ -35,7 +35,7 @@ from fleet.journal.database import JournalError
 from fleet.journal.locks import LockError, TwinRunning
 from fleet.journal.locks import acquire as acquire_lock
 from fleet.runtime import preflight
-from fleet.runtime.settings import SHARED, FleetSettings, WalletEnv
+from fleet.runtime.settings import SHARED, FleetSettings, PaperEnv, WalletEnv, paper_settings
 
 EXIT_OK: Final = 0
 EXIT_RETRY: Final = 1
@@ -89,7 +89,6 @@ def parse_arguments(spec: BotSpec, argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--mode",
         choices=[mode.value for mode in Mode],
-        default=Mode.PAPER.value,
         help="paper: live market data, simulated venue (default); replay: recorded data, simulated"
         " venue; live: real orders (not built yet)",
     )
@@ -113,10 +112,11 @@ def parse_arguments(spec: BotSpec, argv: Sequence[str]) -> argparse.Namespace:
         "--dry-run", action="store_true", help="make the checks before trading, print them, end"
     )
     arguments = parser.parse_args(argv)
-    if arguments.replay:
-        arguments.mode = Mode.REPLAY.value
-    elif arguments.mode == Mode.REPLAY.value:
+    if arguments.replay and arguments.mode not in {None, Mode.REPLAY.value}:
+        parser.error(f"--replay goes with --mode replay, not {arguments.mode}")
+    if arguments.mode == Mode.REPLAY.value and not arguments.replay:
         parser.error("--mode replay needs --replay FILE...")
+    arguments.mode = Mode.REPLAY.value if arguments.replay else arguments.mode or Mode.PAPER.value
     return arguments
 
 
@@ -151,12 +151,15 @@ def main(spec: BotSpec, argv: Sequence[str], environ: MutableMapping[str, str], 
     if arguments.dry_run:
         return dry_run(spec, paths, loaded)
     if mode is Mode.REPLAY:
+        from fleet.runtime.replay import ReplaySettings
         from fleet.runtime.replay_files import replay_and_print
 
+        limits = spec.limits(loaded)
         return replay_and_print(
             arguments.replay,
             build=lambda view: spec.strategy(loaded, view),
-            limits=spec.limits(loaded),
+            limits=limits,
+            settings=ReplaySettings(limits=limits, paper=paper_settings(loaded.of(PaperEnv))),
         )
     return _run_locked(spec, arguments, loaded, paths, environ)
 

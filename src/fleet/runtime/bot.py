@@ -40,9 +40,9 @@ from fleet.runtime.parts import (
 from fleet.runtime.recovery import missed_facts, overdue, query_of, reconcile
 from fleet.runtime.reporting import Reporter, ReportingJournal
 from fleet.runtime.runner import Runner
-from fleet.runtime.settings import FleetSettings, PaperEnv
+from fleet.runtime.settings import FleetSettings, PaperEnv, paper_settings
 from fleet.runtime.status import Identity, StatusBoard, write_status
-from fleet.venues.paper import PaperSettings, PaperVenue
+from fleet.venues.paper import PaperVenue
 
 if TYPE_CHECKING:
     from fleet.runtime.bootstrap import BotSpec, Loaded
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 EXIT_OK, EXIT_RETRY, EXIT_TWIN, EXIT_STAY_DOWN = 0, 1, 75, 78
 HEALTH_S = 10.0
 RESOLVE_NS = 5 * NS_PER_SECOND
-CONFIRM_NS = 5 * NS_PER_SECOND
-"""From mined to confirmed on paper: a few blocks."""
 
 
 class Bot:
@@ -159,11 +157,11 @@ class Bot:
         run_id = ev.RunId(f"{started_ns:x}-{os.getpid()}")
         with (
             JournalStore(
-                self.paths.journal(self.spec.slug, self.mode),
+                self.paths.journal(self.spec.slug, self.mode, self.feed_name),
                 bot=self.spec.name, mode=self.mode.value, run_id=run_id,
             ) as journal,
             JournalStore(
-                self.paths.paper_ledger(self.spec.slug),
+                self.paths.paper_ledger(self.spec.slug, self.feed_name),
                 bot=self.spec.name, mode="paper-venue", run_id=run_id,
             ) as ledger,
         ):  # fmt: skip
@@ -220,16 +218,8 @@ class Bot:
         return Node(component=part, requires=("feed",), required=False)
 
     def _paper_venue(self, state: State, universe: Universe, ledger: JournalStore) -> PaperVenue:
-        env = self.loaded.of(PaperEnv)
         return PaperVenue(
-            settings=PaperSettings(
-                latency_ns=env.latency_ns,
-                answer_ns=env.answer_ns,
-                mined_ns=env.mined_ns,
-                confirmed_ns=env.mined_ns + CONFIRM_NS,
-                operation_ns=env.operation_ns,
-                cash=env.cash,
-            ),
+            settings=paper_settings(self.loaded.of(PaperEnv)),
             instruments=universe.instruments,
             books=state.books,
             ledger=ledger,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from fleet.clock import NS_PER_SECOND
 from fleet.config import (
     Secret,
     count,
@@ -22,8 +23,10 @@ from fleet.config import (
 )
 from fleet.config import port as tcp_port
 from fleet.domain.units import Cash
+from fleet.venues.paper import PaperSettings
 
 SANDBOX_PORT: Final = 8788
+CONFIRM_NS: Final = 5 * NS_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,18 @@ class PaperEnv:
         milliseconds,
         "4000",
         "how long a merge, split or conversion takes, in milliseconds",
+    )
+
+
+def paper_settings(env: PaperEnv) -> PaperSettings:
+    """The paper venue's settings; from mined to confirmed it takes a few blocks, 5 s."""
+    return PaperSettings(
+        latency_ns=env.latency_ns,
+        answer_ns=env.answer_ns,
+        mined_ns=env.mined_ns,
+        confirmed_ns=env.mined_ns + CONFIRM_NS,
+        operation_ns=env.operation_ns,
+        cash=env.cash,
     )
 
 

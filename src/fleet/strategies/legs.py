@@ -66,6 +66,11 @@ def next_step(bundle: Bundle, view: View, settings: ExecutionSettings) -> Sequen
     for order in view.open_orders.values():
         if order.bundle_id == bundle.id:
             return ()
+    if not all(view.knows(leg.instrument_id) for leg in bundle.plan.legs):
+        # A market that left the catalogue cannot be traded; what is held stays in the portfolio.
+        return (CloseBundle(bundle_id=bundle.id, outcome=_outcome(bundle, lost=True)),)
+    if _finished(bundle):
+        return (CloseBundle(bundle_id=bundle.id, outcome=_outcome(bundle)),)
     started = _start(bundle, view)
     if started is not None:
         return started
@@ -76,6 +81,14 @@ def next_step(bundle: Bundle, view: View, settings: ExecutionSettings) -> Sequen
     if unwinds or waiting:
         return unwinds
     return _finish(bundle, view, settings)
+
+
+def _finished(bundle: Bundle) -> bool:
+    """Whether the operation that ends the plan is done; nothing may be ordered after it."""
+    if bundle.plan.finish is None:
+        return False
+    finish = bundle.operation(bundle.plan.finish)
+    return finish is not None and finish.status is OperationStatus.CONFIRMED
 
 
 def _start(bundle: Bundle, view: View) -> Sequence[Intent] | None:
@@ -256,11 +269,14 @@ def _unsold(bundle: Bundle) -> Qty:
     )
 
 
-def _outcome(bundle: Bundle) -> str:
+def _outcome(bundle: Bundle, *, lost: bool = False) -> str:
+    """How a bundle ended; ``lost`` if its market can be traded no more."""
     if not bundle.any_filled:
         return MISSED
     if any(_surplus(bundle)):
         return STRANDED
     if bundle.matched <= 0:
         return UNWOUND
-    return HELD if bundle.plan.finish is None else COMPLETE
+    if bundle.plan.finish is None:
+        return HELD
+    return STRANDED if lost else COMPLETE
