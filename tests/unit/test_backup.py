@@ -17,7 +17,8 @@ from fleet.journal.fleet import FleetState
 from fleet.journal.store import JournalReader, JournalStore
 from fleet.ops import archive, backup
 from fleet.ops.archive import ArchiveDamaged
-from fleet.ops.backup import BackupError, BackupSettings, create, restore, settings_from, verify
+from fleet.ops.backup import BackupError, create, restore, settings_from, verify
+from fleet.ops.backup_settings import BackupSettings
 from tests.unit.test_trades import STORY, fill
 
 NOW = 1_795_000_000_123_000_000

@@ -67,7 +67,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--mode", "dream"], ["--feed", "kraken"], ["--mode", "replay"], ["--replay"],
+        ["--mode", "live", "--replay", "x.jsonl.gz"], ["--mode", "dream"], ["--feed", "kraken"], ["--mode", "replay"], ["--replay"],
         ["--duration", "0"], ["--duration", "-1"], ["--duration", "nan"], ["--duration", "inf"],
         ["--duration", "soon"], ["--live"], ["extra"],
     ],

@@ -298,6 +298,7 @@ def test_every_mode_has_a_journal_of_its_own(tmp_path: Path) -> None:
     assert len({paths.journal("bot", mode) for mode in Mode}) == len(Mode)
     everything = [
         paths.journal("bot", Mode.PAPER), paths.paper_ledger("bot"), paths.lock("bot"),
+        paths.journal("bot", Mode.PAPER, "polymarket"), paths.paper_ledger("bot", "polymarket"),
         paths.status("bot"), paths.tape("sandbox"), paths.fleet_db,
     ]  # fmt: skip
     assert len(set(everything)) == len(everything)

@@ -187,6 +187,42 @@ def test_a_whole_pair_is_bought_merged_and_closed() -> None:
     assert bench.rig.state.portfolio.cash == c("1000.3")
 
 
+def test_nothing_is_ordered_once_the_merge_is_done() -> None:
+    """Depth for the leg that fell short comes back while the merge is under way: too late."""
+    bench = Bench()
+    first = one_order(bench.open(plan(leg(yes(), "20", "0.52"), leg(no(), "20", "0.52"))))
+    second = one_order(bench.fill(first, "20", "0.49"))
+    bench.tell(snapshot(no(), [("0.46", "100")], [("0.60", "100")], at=bench.now))
+    unwind = one_order(bench.fill(second, "10", "0.48"))
+    merge = one_operation(bench.fill(unwind, "10", "0.48"))
+    bench.tell(snapshot(no(), at=bench.now))
+    assert bench.done(merge) == []
+    assert not bench.rig.state.bundles.open
+    assert bench.tell(bench.at(RETRY)) == []
+
+
+@pytest.mark.parametrize(("tried", "outcome"), [(0, "MISSED"), (1, "STRANDED")])
+def test_a_bundle_of_a_market_that_left_the_catalogue_ends(tried: int, outcome: str) -> None:
+    bench = Bench()
+    first = one_order(bench.open(pair))
+    if tried:
+        bench.fill(first)
+    else:
+        bench.miss(first)
+    entries = [entry.event for entry in bench.rig.journal.read()]
+    entries = entries[: entries.index(next(e for e in entries if isinstance(e, ev.OrderCanceled))) + 1
+                      ] if tried else entries  # fmt: skip
+    state = fold(entries)
+    if not state.bundles.open:
+        pytest.fail("the bundle is meant to be open when its market goes")
+    (bundle,) = state.bundles.open.values()
+    for order in list(state.orders.open.values()):
+        state.apply(ev.OrderRejected(client_order_id=order.client_order_id, reason="gone"))
+    assert next_step(bundle, View(state), ExecutionSettings()) == (
+        CloseBundle(bundle_id=bundle.id, outcome=outcome),
+    )
+
+
 def test_a_first_leg_that_misses_twice_ends_the_idea_without_a_loss() -> None:
     bench = Bench()
     first = one_order(bench.open(pair))

@@ -150,6 +150,18 @@ def test_tokens_are_free_once_mined(path: list[SettlementStatus], free: str) -> 
     assert portfolio.trades() == {TradeId("t1")}
 
 
+@pytest.mark.parametrize("late", [RETRYING, MATCHED])
+def test_a_late_report_does_not_unmine_a_fill(late: SettlementStatus) -> None:
+    portfolio = rich()
+    buy(portfolio, "10", "0.5", "t1")
+    portfolio.settle(settled("t1", MINED))
+    buy(portfolio, "4", "0.5", "t2")
+    for status in (late, MINED, CONFIRMED):
+        portfolio.settle(settled("t1", status))
+        assert portfolio.position(yes()).settled == q("10"), "the second fill is not free yet"
+    assert portfolio.settlement(TradeId("t1")) is CONFIRMED
+
+
 def test_freeing_one_fill_leaves_the_other_unsettled() -> None:
     portfolio = rich()
     buy(portfolio, "10", "0.5", "t1")
