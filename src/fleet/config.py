@@ -26,6 +26,10 @@ PLACES: Final = frozenset({"FLEET_HOME", "FLEET_DATA"})
 """Names of directories that the environment, not ``.env``, may hold."""
 
 
+LEDGER_MODE: Final = "paper-venue"
+"""The mode written in the paper venue's own ledger: the other side of a bot's trades."""
+
+
 class Mode(Enum):
     """Which venue and which events: only the bootstrap may branch on it."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.config import LEDGER_MODE
 from fleet.domain.commands import (
     BundleId,
     ClientOrderId,
@@ -132,6 +133,14 @@ def test_export_spans_journals_and_counts_them(tmp_path: Path) -> None:
         lines = list(csv.reader(file))
     assert tuple(lines[0]) == HEADER
     assert [line[1] for line in lines[1:]] == ["arbhunter"] * 3 + ["polyai"]
+
+
+def test_the_other_side_of_a_trade_is_not_a_second_trade(tmp_path: Path) -> None:
+    bot = journal(tmp_path / "bot.db", "ArbHunter", "paper", STORY)
+    venue = journal(tmp_path / "venue.db", "ArbHunter", LEDGER_MODE, STORY)
+    with bot, venue:
+        count = export_trades([bot, venue], tmp_path / "trades.csv")
+    assert dict(count_trades(tmp_path / "trades.csv")) == {("ArbHunter", "paper"): count}
 
 
 def test_text_from_the_venue_cannot_break_the_table(tmp_path: Path) -> None:

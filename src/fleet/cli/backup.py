@@ -36,7 +36,7 @@ from dotenv import dotenv_values
 
 from fleet.cli.root import fleet_root
 from fleet.clock import LiveClock
-from fleet.config import ConfigError, Paths, read_env_file
+from fleet.config import LEDGER_MODE, ConfigError, Paths, read_env_file
 from fleet.domain.events import Event
 from fleet.domain.units import format_dollars, format_units
 from fleet.engine import state
@@ -124,11 +124,13 @@ def fold_events(events: Iterable[Event]) -> Folded:
 def describe(journal: JournalProof) -> str:
     """One journal's proof in one line."""
     folded = journal.folded
+    # A venue's ledger names orders it was never told of as a bot's journal is.
+    objects = bool(folded.anomaly) and journal.mode != LEDGER_MODE
     positions = ", ".join(f"{_short(key)} {format_units(qty)}" for key, qty in folded.positions)
     return (
         f"{journal.name}: {journal.bot} {journal.mode}, {journal.entries} entries,"
         f" {folded.fills} fills, cash {format_dollars(folded.cash)}, positions {positions or '-'}"
-        + (f"; the fold objects: {folded.anomaly}" if folded.anomaly else "")
+        + (f"; the fold objects: {folded.anomaly}" if objects else "")
     )
 
 

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from fleet.clock import NS_PER_DAY
+from fleet.config import LEDGER_MODE
 from fleet.domain.events import Event
 from fleet.domain.instruments import InstrumentId
 from fleet.domain.units import Cash, Qty
@@ -74,8 +75,9 @@ class Proof:
 
     @property
     def fills(self) -> int:
-        """The fills of all journals."""
-        return sum(journal.folded.fills for journal in self.journals)
+        """The fills of all bots' journals."""
+        bots = (journal for journal in self.journals if journal.mode != LEDGER_MODE)
+        return sum(journal.folded.fills for journal in bots)
 
 
 def collect(root: Path, content: Path, *, now_ns: int, log_days: int) -> None:
@@ -239,6 +241,8 @@ def _check_trades(path: Path, proofs: list[JournalProof]) -> None:
     exported = dict(count_trades(path)) if path.is_file() else {}
     folded: dict[tuple[str, str], int] = {}
     for proof in proofs:
+        if proof.mode == LEDGER_MODE:
+            continue
         key = (proof.bot, proof.mode)
         folded[key] = folded.get(key, 0) + proof.folded.fills
     folded = {key: fills for key, fills in folded.items() if fills}

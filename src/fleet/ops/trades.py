@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from fleet.clock import NS_PER_SECOND
+from fleet.config import LEDGER_MODE
 from fleet.domain.commands import BundleId, ClientOrderId
 from fleet.domain.events import (
     DecisionMade,
@@ -121,6 +122,7 @@ def trade_rows(entries: Iterable[Entry]) -> list[TradeRow]:
 def export_trades(journals: Sequence[JournalReader], path: Path) -> int:
     """Write the fills of ``journals``, one after the other, to ``path``; how many there are.
 
+    The paper venue's ledgers are left out: they tell the same fills from the other side.
     Raises ``JournalDamaged`` at an entry that cannot be trusted: half an export is none.
     """
     count = 0
@@ -128,6 +130,8 @@ def export_trades(journals: Sequence[JournalReader], path: Path) -> int:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(HEADER)
         for journal in journals:
+            if journal.mode == LEDGER_MODE:
+                continue
             rows = trade_rows(journal.read())
             writer.writerows(row.cells(journal.bot, journal.mode) for row in rows)
             count += len(rows)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import fleet as package
 from fleet import logs
 from fleet.clock import NS_PER_SECOND, LiveClock
-from fleet.config import Mode, Paths
+from fleet.config import LEDGER_MODE, Mode, Paths
 from fleet.domain import events as ev
 from fleet.domain.instruments import Universe
 from fleet.engine.engine import Engine
@@ -162,7 +162,7 @@ class Bot:
             ) as journal,
             JournalStore(
                 self.paths.paper_ledger(self.spec.slug, self.feed_name),
-                bot=self.spec.name, mode="paper-venue", run_id=run_id,
+                bot=self.spec.name, mode=LEDGER_MODE, run_id=run_id,
             ) as ledger,
         ):  # fmt: skip
             state = State(universe)
