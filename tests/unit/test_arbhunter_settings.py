@@ -5,7 +5,7 @@ from fleet.config import ConfigError, load
 from fleet.domain.units import SCALE, Cash
 from fleet.engine.risk import RiskLimits
 from fleet.engine.state import State, View
-from fleet.runtime.bootstrap import Loaded
+from fleet.runtime.spec import Loaded
 from fleet.strategies.arbitrage import Arbitrage
 from tests.builders import c, p, universe
 

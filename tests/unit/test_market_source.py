@@ -10,8 +10,8 @@ from fleet.config import Paths, load_all
 from fleet.domain.instruments import Universe
 from fleet.journal.tape import FrameKind, read_tape
 from fleet.runtime import market_source
-from fleet.runtime.bootstrap import Loaded
 from fleet.runtime.market_source import MarketSource, SourceFailed
+from fleet.runtime.spec import Loaded
 from fleet.venues.polymarket.feed import MarketFeed
 from fleet.venues.polymarket.universe_file import find_universe
 from fleet.venues.port import AnswerInvalid

@@ -11,8 +11,8 @@ from fleet.domain.units import SCALE, Cash, Price, format_dollars
 from fleet.engine.risk import RiskLimits
 from fleet.engine.state import View
 from fleet.ops.backup_settings import BackupSettings
-from fleet.runtime.bootstrap import BotSpec, Loaded
 from fleet.runtime.settings import SHARED
+from fleet.runtime.spec import BotSpec, Loaded
 from fleet.strategies.arbitrage import Arbitrage, ArbSettings
 from fleet.strategies.legs import ExecutionSettings
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from dotenv.parser import parse_stream
 
@@ -24,18 +23,15 @@ from fleet.config import (
     Mode,
     Paths,
     load_all,
-    pick,
     read_env_file,
     unknown_keys,
 )
-from fleet.engine.engine import Strategy
-from fleet.engine.risk import RiskLimits
-from fleet.engine.state import View
 from fleet.journal.database import JournalError
 from fleet.journal.locks import LockError, TwinRunning
 from fleet.journal.locks import acquire as acquire_lock
 from fleet.runtime import preflight
 from fleet.runtime.settings import SHARED, FleetSettings, PaperEnv, WalletEnv, paper_settings
+from fleet.runtime.spec import BotSpec, Loaded
 
 EXIT_OK: Final = 0
 EXIT_RETRY: Final = 1
@@ -44,37 +40,6 @@ EXIT_STAY_DOWN: Final = 78
 TWIN_WAIT_S: Final = 3.0
 SECRET_MARKS: Final = ("PRIVATE_KEY", "SECRET", "PASSPHRASE", "API_KEY", "TOKEN", "PASSWORD")
 FEEDS: Final = ("sandbox", "polymarket")
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """The settings of one start, all types together."""
-
-    items: list[Any]
-
-    def of(self, kind: type[T]) -> T:
-        """The settings of one type."""
-        return pick(self.items, kind)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BotSpec:
-    """What makes one bot different from another."""
-
-    name: str
-    """As PM2 shows it, ``ArbHunter``."""
-    slug: str
-    """As files are named, ``arbhunter``."""
-    summary: str
-    settings: tuple[type, ...]
-    """The bot's own settings types; those in ``SHARED`` come with every bot."""
-    known: tuple[type, ...]
-    """The settings types of the whole fleet, to tell a misspelt key from another bot's."""
-    strategy: Callable[[Loaded, View], Strategy]
-    limits: Callable[[Loaded], RiskLimits]
-    opportunity: str
-    """The word a found idea is logged under."""
 
 
 def parse_arguments(spec: BotSpec, argv: Sequence[str]) -> argparse.Namespace:

@@ -11,7 +11,6 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, MutableMapping
-from typing import TYPE_CHECKING
 
 import fleet as package
 from fleet import logs
@@ -41,11 +40,9 @@ from fleet.runtime.recovery import missed_facts, overdue, query_of, reconcile
 from fleet.runtime.reporting import Reporter, ReportingJournal
 from fleet.runtime.runner import Runner
 from fleet.runtime.settings import FleetSettings, PaperEnv, paper_settings
+from fleet.runtime.spec import BotSpec, Loaded
 from fleet.runtime.status import Identity, StatusBoard, write_status
 from fleet.venues.paper import PaperVenue
-
-if TYPE_CHECKING:
-    from fleet.runtime.bootstrap import BotSpec, Loaded
 
 EXIT_OK, EXIT_RETRY, EXIT_TWIN, EXIT_STAY_DOWN = 0, 1, 75, 78
 HEALTH_S = 10.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fleet import logs
 from fleet.clock import Clock
@@ -15,6 +15,7 @@ from fleet.config import Paths
 from fleet.domain.instruments import Universe
 from fleet.journal.tape import Tape, TapeError
 from fleet.runtime.settings import FleetSettings, PolymarketEnv, SandboxEnv
+from fleet.runtime.spec import Loaded
 from fleet.venues.polymarket.catalog import CatalogSettings, load_catalog
 from fleet.venues.polymarket.feed import MarketFeed, token_groups
 from fleet.venues.polymarket.shard import FeedSettings
@@ -22,9 +23,6 @@ from fleet.venues.polymarket.universe_file import UniverseFileError, save_univer
 from fleet.venues.port import EventSink, Feed, VenueError
 from fleet.venues.transport import HttpSettings, JsonClient
 from fleet.venues.websocket import SessionSettings
-
-if TYPE_CHECKING:
-    from fleet.runtime.bootstrap import Loaded
 
 PAUSES_S: Final[Sequence[float]] = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0)
 """Waits before asking again; about 16 s in all, then the process ends and is restarted."""

@@ -1,0 +1,44 @@
+"""What makes one bot different from another, and its settings once they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fleet.config import pick
+from fleet.engine.engine import Strategy
+from fleet.engine.risk import RiskLimits
+from fleet.engine.state import View
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """The settings of one start, all types together."""
+
+    items: list[Any]
+
+    def of(self, kind: type[T]) -> T:
+        """The settings of one type."""
+        return pick(self.items, kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BotSpec:
+    """What makes one bot different from another."""
+
+    name: str
+    """As PM2 shows it, ``ArbHunter``."""
+    slug: str
+    """As files are named, ``arbhunter``."""
+    summary: str
+    settings: tuple[type, ...]
+    """The bot's own settings types; those in ``SHARED`` come with every bot."""
+    known: tuple[type, ...]
+    """The settings types of the whole fleet, to tell a misspelt key from another bot's."""
+    strategy: Callable[[Loaded, View], Strategy]
+    limits: Callable[[Loaded], RiskLimits]
+    opportunity: str
+    """The word a found idea is logged under."""
