@@ -20,11 +20,13 @@ from fleet.strategies.arbitrage import Arbitrage, ArbSettings
 from fleet.venues.polymarket.wire import Decoder
 
 STEP_NS = 5_000_000
+PAUSE_NS = 30_000_000_000
+"""Between laps: a replay lets what is under way end for this long."""
 
 
 def recorded(frames: list[bytes], lap: int) -> Iterator[TapeFrame]:
     """One lap of frames, five milliseconds apart, made as they are read."""
-    now_ns = START_NS + lap * len(frames) * STEP_NS
+    now_ns = START_NS + lap * (len(frames) * STEP_NS + PAUSE_NS)
     for frame in frames:
         now_ns += STEP_NS
         yield TapeFrame(now_ns, 1, frame)

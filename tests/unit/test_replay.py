@@ -267,7 +267,8 @@ def test_time_never_goes_back_and_ticks_come_each_second() -> None:
     times = [at for _, at in seen]
     assert times == sorted(times)
     ticks = [at for name, at in seen if name == "TimerFired"]
-    assert ticks == [1_000, 2_000, 3_000, 4_000, 5_000, 6_000, 7_000, 8_000]
+    # One for each second of the frames, then one for each of the half minute that lets things end.
+    assert ticks == list(range(1_000, 39_000, 1_000))
 
 
 def test_a_timer_fires_at_its_time_between_the_frames() -> None:

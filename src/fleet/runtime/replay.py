@@ -32,6 +32,8 @@ from fleet.venues.paper import PaperSettings, PaperVenue
 
 TICK_NS: Final = 1_000_000_000
 BY: Final = "replay"
+SETTLE_TICKS: Final = 30
+"""Seconds after the last frame in which orders, settlements and merges may still end."""
 MARKET: Final = (ev.BookChanged, ev.BookSnapshot)
 
 
@@ -170,7 +172,13 @@ class Replay:
         began = time.perf_counter()
         for frame in frames:
             self.feed(frame)
+        self._settle()
         return self.report(time.perf_counter() - began)
+
+    def _settle(self) -> None:
+        """Let what is under way after the last frame end: the books stand still, time goes on."""
+        for _ in range(SETTLE_TICKS if self._venue is not None else 0):
+            self._pass_until(self._now_ns + TICK_NS)
 
     def feed(self, frame: Frame) -> None:
         """Replay one frame, or drop the books where the tape says that a connection was lost."""
