@@ -101,10 +101,10 @@ def test_an_end_asked_for_meanwhile_is_no_failure(
 
 def test_addresses_are_the_only_difference(tmp_path: Path) -> None:
     local = source(tmp_path)
-    assert local._gamma_url == "http://127.0.0.1:8123/gamma"
-    assert local._ws_url == "ws://127.0.0.1:8123/ws/market"
+    assert local._addresses.gamma_url == "http://127.0.0.1:8123/gamma"
+    assert local._addresses.ws_url == "ws://127.0.0.1:8123/ws/market"
     real = source(tmp_path, "polymarket", POLYMARKET_WS_URL="wss://example.test/ws")
-    assert real._ws_url == "wss://example.test/ws"
+    assert real._addresses.ws_url == "wss://example.test/ws"
     for market in (local, real):
         assert isinstance(market.make_feed(universe(1), print), MarketFeed)
 

@@ -23,12 +23,12 @@ from fleet.config import ConfigError, Paths, load, read_env_file
 from fleet.domain.events import AnyEvent, BookSnapshot, FrameRejected
 from fleet.domain.instruments import InstrumentId, Universe
 from fleet.journal.tape import Tape, TapeError
+from fleet.runtime.market_source import Addresses, addresses, read_catalog
 from fleet.runtime.settings import PolymarketEnv, SandboxEnv
-from fleet.venues.polymarket.catalog import CatalogSettings, load_catalog
+from fleet.venues.polymarket.catalog import CatalogSettings
 from fleet.venues.polymarket.feed import MarketFeed, token_groups
 from fleet.venues.polymarket.universe_file import UniverseFileError, save_universe
 from fleet.venues.port import FeedHealth, VenueError
-from fleet.venues.transport import HttpSettings, JsonClient
 
 EX_FAILED: Final = 1
 EX_CONFIG: Final = 78
@@ -79,21 +79,17 @@ def run(arguments: argparse.Namespace) -> int:
         tape = Tape(folder)
     except (ConfigError, TapeError) as error:
         return _fail(str(error), EX_CONFIG)
-    gamma_url, clob_url, ws_url = venue.gamma_url, venue.clob_url, venue.ws_url
-    if arguments.feed == "sandbox":
-        host = f"127.0.0.1:{sandbox.port}"
-        gamma_url, clob_url = f"http://{host}/gamma", f"http://{host}/clob"
-        ws_url = f"ws://{host}/ws/market"
+    place = addresses(arguments.feed, venue, sandbox)
     groups: Groups = [(InstrumentId(token),) for token in arguments.assets]
     settings = CatalogSettings(markets_max=arguments.max_markets or venue.markets_max)
 
     async def record() -> tuple[FeedHealth, Counts]:
         chosen = groups
         if not chosen:
-            universe = await _catalogued(gamma_url, clob_url, settings)
+            universe = await _catalogued(place, settings)
             save_universe(folder, universe)
             chosen = token_groups(universe.markets.values())
-        return await _record(ws_url, chosen, tape, arguments.duration)
+        return await _record(place.ws_url, chosen, tape, arguments.duration)
 
     try:
         health, counts = uvloop.run(record())
@@ -114,17 +110,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if health.frames and not written.dropped else EX_FAILED
 
 
-async def _catalogued(gamma_url: str, clob_url: str, settings: CatalogSettings) -> Universe:
+async def _catalogued(place: Addresses, settings: CatalogSettings) -> Universe:
     """The catalogue's markets."""
-    gamma, clob = (
-        JsonClient(gamma_url),
-        JsonClient(clob_url, HttpSettings(per_second=100, burst=50)),
-    )
-    try:
-        catalog = await load_catalog(gamma, clob, settings, now_ns=LiveClock().now_ns())
-    finally:
-        await gamma.close()
-        await clob.close()
+    catalog = await read_catalog(place, settings, LiveClock().now_ns())
     left_out = sum(catalog.left_out.values())
     print(f"{len(catalog.universe.markets)} markets to record, {left_out} left out")
     return catalog.universe

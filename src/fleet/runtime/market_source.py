@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from fleet import logs
@@ -16,7 +17,7 @@ from fleet.domain.instruments import Universe
 from fleet.journal.tape import Tape, TapeError
 from fleet.runtime.settings import FleetSettings, PolymarketEnv, SandboxEnv
 from fleet.runtime.spec import Loaded
-from fleet.venues.polymarket.catalog import CatalogSettings, load_catalog
+from fleet.venues.polymarket.catalog import Catalog, CatalogSettings, load_catalog
 from fleet.venues.polymarket.feed import MarketFeed, token_groups
 from fleet.venues.polymarket.shard import FeedSettings
 from fleet.venues.polymarket.universe_file import UniverseFileError, save_universe
@@ -34,6 +35,46 @@ class SourceFailed(Exception):  # noqa: N818 - a fact, like the events
     """The market cannot be read; the text says why and what to do."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where one market place is, and how fast it may be asked."""
+
+    gamma_url: str
+    clob_url: str
+    ws_url: str
+    http: HttpSettings
+
+
+def addresses(feed: str, venue: PolymarketEnv, sandbox: SandboxEnv) -> Addresses:
+    """The addresses of ``sandbox`` or ``polymarket``."""
+    if feed != "sandbox":
+        return Addresses(
+            gamma_url=venue.gamma_url,
+            clob_url=venue.clob_url,
+            ws_url=venue.ws_url,
+            # A tenth of what the venue's general limit allows (9,000 per 10 s).
+            http=HttpSettings(per_second=90, burst=90),
+        )
+    origin = f"127.0.0.1:{sandbox.port}"
+    return Addresses(
+        gamma_url=f"http://{origin}/gamma",
+        clob_url=f"http://{origin}/clob",
+        ws_url=f"ws://{origin}/ws/market",
+        http=HttpSettings(timeout_s=5, attempts=1, per_second=1_000, burst=200),
+    )
+
+
+async def read_catalog(place: Addresses, settings: CatalogSettings, now_ns: int) -> Catalog:
+    """The catalogue of a market place. Raises ``VenueError``."""
+    gamma = JsonClient(place.gamma_url, place.http)
+    clob = JsonClient(place.clob_url, place.http)
+    try:
+        return await load_catalog(gamma, clob, settings, now_ns=now_ns)
+    finally:
+        await gamma.close()
+        await clob.close()
+
+
 class MarketSource:
     """Catalogue and feed of one market place."""
 
@@ -47,17 +88,7 @@ class MarketSource:
         self._tape: Tape | None = None
         self._markets_max = env.markets_max
         self._data_age_ns = env.data_age_max_ns
-        if feed == "sandbox":
-            origin = f"127.0.0.1:{loaded.of(SandboxEnv).port}"
-            self._gamma_url = f"http://{origin}/gamma"
-            self._clob_url = f"http://{origin}/clob"
-            self._ws_url = f"ws://{origin}/ws/market"
-            self._http = HttpSettings(timeout_s=5, attempts=1, per_second=1_000, burst=200)
-        else:
-            self._gamma_url, self._clob_url = env.gamma_url, env.clob_url
-            self._ws_url = env.ws_url
-            # A tenth of what the venue's general limit allows (9,000 per 10 s).
-            self._http = HttpSettings(per_second=90, burst=90)
+        self._addresses = addresses(feed, env, loaded.of(SandboxEnv))
         self._log = logs.get("source")
 
     async def load_universe(self, ending: asyncio.Event) -> Universe | None:
@@ -84,18 +115,9 @@ class MarketSource:
         raise SourceFailed(f"the catalogue of {self.name} cannot be read: {problem}; {cure}")
 
     async def _load_once(self) -> Universe:
-        gamma = JsonClient(self._gamma_url, self._http)
-        clob = JsonClient(self._clob_url, self._http)
-        try:
-            catalog = await load_catalog(
-                gamma,
-                clob,
-                CatalogSettings(markets_max=self._markets_max),
-                now_ns=self._clock.now_ns(),
-            )
-        finally:
-            await gamma.close()
-            await clob.close()
+        catalog = await read_catalog(
+            self._addresses, CatalogSettings(markets_max=self._markets_max), self._clock.now_ns()
+        )
         universe = catalog.universe
         self._log.info(
             "CATALOGUE",
@@ -116,7 +138,7 @@ class MarketSource:
             except (TapeError, UniverseFileError) as error:
                 raise OSError(str(error)) from error
         return MarketFeed(
-            self._ws_url,
+            self._addresses.ws_url,
             token_groups(universe.markets.values()),
             sink,
             settings=FeedSettings(session=SessionSettings(data_age_max_ns=self._data_age_ns)),
