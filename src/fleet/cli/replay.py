@@ -12,10 +12,11 @@ from fleet.bots.arbhunter import SPEC
 from fleet.cli.root import fleet_root
 from fleet.config import MS, ConfigError, Paths, ratio
 from fleet.domain.instruments import FeeSchedule
-from fleet.runtime.bootstrap import EXIT_STAY_DOWN, load_settings
+from fleet.runtime.bootstrap import load_settings
 from fleet.runtime.replay import ReplaySettings
 from fleet.runtime.replay_files import DEFAULT_FEES, replay_and_print
 from fleet.runtime.settings import PaperEnv, paper_settings
+from fleet.runtime.spec import EXIT_STAY_DOWN
 
 
 def _share(text: str) -> int:

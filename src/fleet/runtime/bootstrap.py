@@ -31,12 +31,15 @@ from fleet.journal.locks import LockError, TwinRunning
 from fleet.journal.locks import acquire as acquire_lock
 from fleet.runtime import preflight
 from fleet.runtime.settings import SHARED, FleetSettings, PaperEnv, WalletEnv, paper_settings
-from fleet.runtime.spec import BotSpec, Loaded
+from fleet.runtime.spec import (
+    EXIT_OK,
+    EXIT_RETRY,
+    EXIT_STAY_DOWN,
+    EXIT_TWIN,
+    BotSpec,
+    Loaded,
+)
 
-EXIT_OK: Final = 0
-EXIT_RETRY: Final = 1
-EXIT_TWIN: Final = 75
-EXIT_STAY_DOWN: Final = 78
 TWIN_WAIT_S: Final = 3.0
 SECRET_MARKS: Final = ("PRIVATE_KEY", "SECRET", "PASSPHRASE", "API_KEY", "TOKEN", "PASSWORD")
 FEEDS: Final = ("sandbox", "polymarket")

@@ -40,11 +40,17 @@ from fleet.runtime.recovery import missed_facts, overdue, query_of, reconcile
 from fleet.runtime.reporting import Reporter, ReportingJournal
 from fleet.runtime.runner import Runner
 from fleet.runtime.settings import FleetSettings, PaperEnv, paper_settings
-from fleet.runtime.spec import BotSpec, Loaded
+from fleet.runtime.spec import (
+    EXIT_OK,
+    EXIT_RETRY,
+    EXIT_STAY_DOWN,
+    EXIT_TWIN,
+    BotSpec,
+    Loaded,
+)
 from fleet.runtime.status import Identity, StatusBoard, write_status
 from fleet.venues.paper import PaperVenue
 
-EXIT_OK, EXIT_RETRY, EXIT_TWIN, EXIT_STAY_DOWN = 0, 1, 75, 78
 HEALTH_S = 10.0
 RESOLVE_NS = 5 * NS_PER_SECOND
 
@@ -75,7 +81,6 @@ class Bot:
         self._why = ""
         self._started_ns = 0
         self._source: MarketSource | None = None
-        self._supervisor: Supervisor | None = None
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -194,7 +199,6 @@ class Bot:
                 supervisor=supervisor, disk=self.paths.var,
             )  # fmt: skip
             supervisor.add(self._status_node(board, fleet, channel))
-            self._supervisor = supervisor
             if channel is not None:
                 self._offer_actions(channel, runner, board)
             await self._live(runner, supervisor, board, feed, execution, channel, journal)

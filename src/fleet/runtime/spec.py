@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from fleet.config import pick
 from fleet.engine.engine import Strategy
@@ -12,6 +12,11 @@ from fleet.engine.risk import RiskLimits
 from fleet.engine.state import View
 
 T = TypeVar("T")
+EXIT_OK: Final = 0
+EXIT_RETRY: Final = 1
+EXIT_TWIN: Final = 75
+EXIT_STAY_DOWN: Final = 78
+"""Why a bot ended: asked to, something a restart may heal, a twin runs, a person must repair."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
