@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.domain.instruments import FeeSchedule, Side
@@ -45,6 +45,13 @@ def exact_cash(one: Offer, qty: int) -> Fraction:
         left -= part
     assert not left
     return total
+
+
+def a_share(one: Offer) -> int:
+    """What one share costs at the touch, fee included; negative for what selling it brings."""
+    price, _ = next(one.book.levels(one.side))
+    fee = one.instrument.fees.per_share(price)
+    return price + fee if one.side is Side.BUY else fee - price
 
 
 def lot_by_lot(offers: list[Offer], payoff: int, trade_size: int, min_profit: int) -> int:
@@ -101,7 +108,8 @@ def test_a_size_is_what_a_patient_walk_finds(
     slow = lot_by_lot(offers, payoff, trade_size, min_profit)
     if found is None:
         # Too little for the venue, or the rounding of the fees ate what was left.
-        assume(slow)
+        if not slow:
+            return
         parts = [take(one, Qty(slow)) for one in offers]
         assert all(part is not None for part in parts)
         least = max(
@@ -136,16 +144,18 @@ def test_a_size_is_what_a_patient_walk_finds(
     ladders=st.lists(LADDERS, min_size=1, max_size=3),
     side=st.sampled_from(Side),
     rate=RATES,
-    payoff=st.integers(1, 3 * SCALE),
+    margin=st.integers(1, SCALE),
 )
 def test_rounding_never_favours_us(
-    ladders: list[list[tuple[int, int]]], side: Side, rate: str, payoff: int
+    ladders: list[list[tuple[int, int]]], side: Side, rate: str, margin: int
 ) -> None:
     offers = [offer(n, side, ladder, rate) for n, ladder in enumerate(ladders)]
-    payoff = payoff if side is Side.BUY else -payoff
+    payoff = margin + sum(a_share(one) for one in offers)
+    if side is Side.SELL and payoff >= 0:
+        return  # the fees and the margin eat all that selling brings
     found = size_bundle(offers, payoff, trade_size=Cash(50 * SCALE), min_profit=0)
-    assume(found is not None)
-    assert found is not None
+    if found is None:
+        return  # too little for the venue
     gain = sum((exact_cash(one, found.qty) for one in offers), Fraction(payoff * found.qty, SCALE))
     assert found.edge <= gain
     least = Fraction(0 if payoff > 0 else -payoff * found.qty, SCALE)
