@@ -236,7 +236,7 @@ class ExchangePort(Protocol):
         ...
 
     def cash(self, wallet: str) -> int:
-        """pUSD of a wallet in base units, as the chain holds it (reservations not subtracted)."""
+        """A wallet's pUSD in base units, as the chain holds it (reservations not subtracted)."""
         ...
 
     def tokens(self, wallet: str) -> Mapping[str, int]:
