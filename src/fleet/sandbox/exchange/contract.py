@@ -191,6 +191,23 @@ class OperationRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperationView:
+    """An operation or deposit that was carried out; a deposit has no ``kind``.
+
+    ``cash`` is the wallet's change in pUSD (negative: paid); ``tokens`` its change of each token.
+    """
+
+    wallet: str
+    kind: OperationKind | None
+    cash: int
+    tokens: Mapping[str, int]
+    condition_id: str
+    event_market_id: str
+    transaction_hash: str
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
     """What a step or a call made known: market frames for everyone, updates for owners."""
 
@@ -249,6 +266,10 @@ class ExchangePort(Protocol):
 
     def operate(self, request: OperationRequest, now_ns: int) -> str:
         """Carry out a position operation and return its transaction hash. Raises ``Refused``."""
+        ...
+
+    def operations(self, wallet: str) -> Sequence[OperationView]:
+        """A wallet's operations and deposits, oldest first (the latest 1,000 suffice)."""
         ...
 
     def resolve(self, condition_id: str, winner: int, now_ns: int) -> None:
