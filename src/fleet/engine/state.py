@@ -19,7 +19,7 @@ from fleet.engine.bundles import Bundle, Bundles, OperationStatus
 from fleet.engine.orders import Fact, Order, Orders
 from fleet.engine.portfolio import Portfolio, Position
 
-STANDING_ORDERS: Final = ("resume", "reduce", "pause")
+STANDING_ORDERS: Final = ("resume", "reduce", "flatten", "pause")
 EMPTY_UNIVERSE: Final = Universe(instruments={}, markets={})
 
 
@@ -40,7 +40,8 @@ class State:
         self.trading_by = "start"
         self.reconciled = False
         self.operator = "resume"
-        """The newest standing order of a person: resume, reduce or pause. Survives restarts."""
+        """The newest standing order of a person: resume, reduce, flatten or pause. Survives
+        restarts."""
         self.resolved: dict[InstrumentId, int] = {}
         self.now_ns = 0
         self.moment_ns = 0
@@ -289,6 +290,11 @@ class View:
     def trading(self) -> ev.TradingState:
         """Whether trading is allowed."""
         return self._state.trading
+
+    @property
+    def operator(self) -> str:
+        """The newest standing order of a person: resume, reduce, flatten or pause."""
+        return self._state.operator
 
     @property
     def cash(self) -> Cash:

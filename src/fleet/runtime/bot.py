@@ -300,6 +300,7 @@ class Bot:
         states = {
             "resume": (ev.TradingState.ACTIVE, "reconciled, all books ready"),
             "reduce": (ev.TradingState.REDUCING, "an operator asked for it"),
+            "flatten": (ev.TradingState.REDUCING, "an operator asked to sell everything"),
             "pause": (ev.TradingState.HALTED, "paused by an operator"),
         }
         state, reason = states[order]
