@@ -188,6 +188,9 @@ class OperationRequest:
     condition_id: str = ""
     event_market_id: str = ""
     index_set: int = 0
+    transaction_hash: str = ""
+    """The chain's name of it; empty lets the exchange give one. The same hash again is answered
+    and not carried out twice: the chain may die between this step and its own note of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
