@@ -21,7 +21,7 @@ PAGES = [
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-KEY = re.compile(r"\b(?:FLEET|ARB|PAPER|SANDBOX|POLYMARKET|BACKUP)_[A-Z][A-Z0-9_]*\b")
+KEY = re.compile(r"\b(?:FLEET|ARB|PAPER|SANDBOX|POLYMARKET|BACKUP|LIVE)_[A-Z][A-Z0-9_]*\b")
 PLACE = re.compile(r"^(?:src|tests|docs|scripts|bench|requirements)/[\w./-]+$")
 # What a measurement or a set-up leaves; a fresh checkout has none of it.
 MADE = ("bench/.peers", "bench/results.json")

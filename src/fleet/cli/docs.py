@@ -18,6 +18,7 @@ from fleet.cli.root import fleet_root
 from fleet.config import Setting, settings_of
 from fleet.domain.commands import REFUSAL_MEANING
 from fleet.ops.backup_settings import BackupSettings
+from fleet.runtime.live_settings import LiveEnv
 from fleet.runtime.settings import (
     FleetSettings,
     PaperEnv,
@@ -32,6 +33,7 @@ GROUPS: Final[Mapping[str, type[Any]]] = {
     "Paper venue": PaperEnv,
     "Sandbox": SandboxEnv,
     "Polymarket": PolymarketEnv,
+    "Live": LiveEnv,
     "Wallet": WalletEnv,
     "Backups": BackupSettings,
 }

@@ -5,8 +5,10 @@ What one idea needs is beside its bot in ``fleet.bots``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from fleet.clock import NS_PER_SECOND
 from fleet.config import (
@@ -15,15 +17,21 @@ from fleet.config import (
     dollars,
     flag,
     milliseconds,
+    one_of,
+    path,
     positive_dollars,
     seconds,
     secret,
     setting,
+    text,
     url,
 )
 from fleet.config import port as tcp_port
 from fleet.domain.units import Cash
+from fleet.runtime.live_settings import LiveEnv
 from fleet.venues.paper import PaperSettings
+from fleet.venues.polymarket.contracts import SignatureType
+from fleet.venues.polymarket.keys import checksum_address
 
 SANDBOX_PORT: Final = 8788
 CONFIRM_NS: Final = 5 * NS_PER_SECOND
@@ -102,6 +110,12 @@ class PolymarketEnv:
         "https://clob.polymarket.com",
         "the address of the CLOB API",
     )
+    geoblock_url: str = setting(
+        "POLYMARKET_GEOBLOCK_URL",
+        url("https", "http"),
+        "https://polymarket.com/api/geoblock",
+        "the address that says whether trading is allowed from this machine's place",
+    )
     ws_url: str = setting(
         "POLYMARKET_WS_URL",
         url("wss", "ws"),
@@ -129,16 +143,77 @@ class SandboxEnv:
     seed: int = setting("SANDBOX_SEED", count, "7", "the seed of the simulated markets")
 
 
+WALLET_KINDS: Final = {
+    "eoa": SignatureType.EOA,
+    "proxy": SignatureType.POLY_PROXY,
+    "safe": SignatureType.POLY_GNOSIS_SAFE,
+    "deposit": SignatureType.POLY_1271,
+}
+"""The words of POLYMARKET_WALLET and the signature types of the wire they stand for."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalletEnv:
-    """The keys of the live path. On paper they are never read."""
+    """The trading wallet and its keys, for the live path. On paper they are never read."""
 
     private_key: Secret = setting(
         "POLYMARKET_PRIVATE_KEY",
         secret,
         Secret(""),
-        "the key of the trading wallet; the live path that uses it is not built yet",
+        "the key that signs orders, 64 hex digits; or name a file that holds it",
     )
+    key_file: Path | None = setting(
+        "POLYMARKET_KEY_FILE",
+        path,
+        None,
+        "the file, mode 0600, whose first line is the key that signs orders",
+    )
+    wallet: str = setting(
+        "POLYMARKET_WALLET",
+        one_of(*WALLET_KINDS),
+        "deposit",
+        "the kind of wallet that holds the funds: eoa (the key itself), proxy (old e-mail account),"
+        " safe (old browser account) or deposit (every account made since May 2026)",
+    )
+    funder: str | None = setting(
+        "POLYMARKET_FUNDER",
+        checksum_address,
+        None,
+        "the address of the wallet that holds the funds; for eoa it is the key's own",
+    )
+    api_key: str | None = setting(
+        "POLYMARKET_API_KEY",
+        text,
+        None,
+        "the id of the CLOB API key; none of the three is needed, the key derives them",
+    )
+    api_secret: Secret = setting(
+        "POLYMARKET_API_SECRET", secret, Secret(""), "the secret of the CLOB API key"
+    )
+    api_passphrase: Secret = setting(
+        "POLYMARKET_API_PASSPHRASE", secret, Secret(""), "the passphrase of the CLOB API key"
+    )
+
+    @property
+    def signature_type(self) -> SignatureType:
+        """The wire's integer for the kind of wallet."""
+        return WALLET_KINDS[self.wallet]
+
+    @staticmethod
+    def check(values: Mapping[str, Any]) -> list[str]:
+        """Two keys, or half an API key, are a mistake nobody should have to guess at."""
+        problems = []
+        if values["private_key"] and values["key_file"]:
+            problems.append(
+                "POLYMARKET_PRIVATE_KEY and POLYMARKET_KEY_FILE both name a key: keep one of them"
+            )
+        given = [bool(values[name]) for name in ("api_key", "api_secret", "api_passphrase")]
+        if any(given) and not all(given):
+            problems.append(
+                "POLYMARKET_API_KEY, POLYMARKET_API_SECRET and POLYMARKET_API_PASSPHRASE go"
+                " together: give all three, or none and they are derived"
+            )
+        return problems
 
 
 SHARED: Final[tuple[type, ...]] = (
@@ -146,6 +221,7 @@ SHARED: Final[tuple[type, ...]] = (
     PaperEnv,
     PolymarketEnv,
     SandboxEnv,
+    LiveEnv,
     WalletEnv,
 )
 """All settings types that no single bot owns."""

@@ -118,8 +118,14 @@ class JsonClient:
         """Close the connections."""
         await self._http.aclose()
 
-    async def get(self, path: str, shape: type[T], params: Mapping[str, str] | None = None) -> T:
-        """Read ``path`` as ``shape``, retrying.
+    async def get(
+        self,
+        path: str,
+        shape: type[T],
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> T:
+        """Read ``path`` as ``shape``, retrying; every try sends the same ``headers``.
 
         Raises ``RequestRefused`` (an answer of 4xx, or 5xx to the end), ``TransportFailed`` (no
         answer to the end) or ``AnswerInvalid``.
@@ -129,7 +135,7 @@ class JsonClient:
             last = attempt == self._settings.attempts
             wait_s = backoff.next_ns() / NS_PER_SECOND
             try:
-                response = await self._send("GET", path, params=params)
+                response = await self._send("GET", path, params=params, headers=headers)
             except TransportFailed:
                 if last:
                     raise
