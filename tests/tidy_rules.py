@@ -77,13 +77,14 @@ LAYERS: Final[dict[str, set[str]]] = {
 
 # What may come from outside the standard library; layers that are not named may use what they need.
 LIBRARIES: Final[dict[str, set[str]]] = {
-    "fleet.domain": set(),
+    # docs/decisions/0011: msgspec for its records, which hold data and do nothing.
+    "fleet.domain": {"msgspec.Struct"},
     "fleet.clock": set(),
     "fleet.config": set(),
-    "fleet.engine": set(),
-    "fleet.strategies": set(),
-    "fleet.strategies.candles": {"numpy"},
-    "fleet.strategies.statarb": {"numpy"},
+    "fleet.engine": {"msgspec.Struct"},
+    "fleet.strategies": {"msgspec.Struct"},
+    "fleet.strategies.candles": {"msgspec.Struct", "numpy"},
+    "fleet.strategies.statarb": {"msgspec.Struct", "numpy"},
     "fleet.logs": {"structlog"},
     "fleet.journal": {"msgspec", "zstandard"},
     "run": set(),
@@ -205,7 +206,8 @@ def library(source: Source) -> Found:
         return
     for line, name in source.imports:
         top = name.split(".")[0]
-        if top != "fleet" and top not in sys.stdlib_module_names and top not in LIBRARIES[key]:
+        known = top == "fleet" or top in sys.stdlib_module_names
+        if not known and LIBRARIES[key].isdisjoint({top, name}):
             yield line, f"{key} may not use {top}"
 
 

@@ -8,7 +8,6 @@ walks by seed go deep; the state machine goes less deep but shrinks what it find
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec import structs
 
 from fleet.domain import events as ev
 from fleet.domain.commands import (
@@ -315,7 +315,7 @@ class World:
         )
         wishes: list[Any] = [intent] * (2 if seldom(by) else 1)
         if seldom(by):
-            wishes.append(dataclasses.replace(intent, kind=OperationKind.REDEEM))
+            wishes.append(structs.replace(intent, kind=OperationKind.REDEEM))
         self.say(tick(self.later()), *wishes)
 
     def wish_to_close(self, by: Chooser) -> None:

@@ -1,6 +1,5 @@
 """Properties of the journal: what is written is read, and damage never passes for truth."""
 
-import dataclasses
 import tempfile
 from collections.abc import Sequence
 from enum import Enum
@@ -8,6 +7,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,8 +32,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         return st.tuples(*map(values, arguments))
     if get_origin(hint) in {Union, UnionType}:
         return st.one_of(*map(values, get_args(hint)))
-    if dataclasses.is_dataclass(hint):
-        assert isinstance(hint, type)
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         return instances(hint)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return st.sampled_from(hint)
@@ -42,9 +41,9 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
 
 
 def instances(kind: type[Any]) -> st.SearchStrategy[Any]:
-    """Any instance of a dataclass."""
+    """Any instance of a record."""
     hints = get_type_hints(kind)
-    fields = {field.name: values(hints[field.name]) for field in dataclasses.fields(kind)}
+    fields = {name: values(hints[name]) for name in kind.__struct_fields__}
     return st.builds(kind, **fields)
 
 

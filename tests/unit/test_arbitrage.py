@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from fleet.domain import events as ev
 from fleet.domain.commands import BundleId, OpenBundle, OperationKind
@@ -371,7 +372,7 @@ def test_one_bundle_an_idea_and_a_pause_after_each() -> None:
     assert len(hunt.plans) == 1
     reject = ev.OrderRejected(ts_recv=4 * NS, client_order_id=order.client_order_id, reason="no")
     (again,) = orders_of(hunt.say(reject))
-    hunt.say(dataclasses.replace(reject, client_order_id=again.client_order_id))
+    hunt.say(structs.replace(reject, client_order_id=again.client_order_id))
     assert hunt.rig.state.bundles.totals.missed == 1
     # It missed: the idea is left alone for the pause, and after a second miss for longer.
     assert hunt.say(bargain(5 * NS - 1)) == []
@@ -401,7 +402,7 @@ def test_a_success_ends_the_long_pauses() -> None:
     assert (watch.busy_until_ns, watch.misses) == (116 * NS, 5)
     hunt.arb._rest(bundle, "COMPLETE", 200 * NS)
     assert (watch.busy_until_ns, watch.misses) == (201 * NS, 0)
-    unknown = dataclasses.replace(bundle, plan=dataclasses.replace(bundle.plan, key="gone"))
+    unknown = dataclasses.replace(bundle, plan=structs.replace(bundle.plan, key="gone"))
     hunt.arb._rest(unknown, "MISSED", 300 * NS)
     assert watch.busy_until_ns == 201 * NS
 

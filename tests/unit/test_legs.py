@@ -1,9 +1,9 @@
 """The execution of a bundle, step by step, with a venue that does what each test says."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import pytest
+from msgspec import structs
 
 from fleet.domain import events as ev
 from fleet.domain.commands import (
@@ -564,7 +564,7 @@ def test_a_probe_that_misses_costs_nothing() -> None:
 
 def test_a_first_price_comes_before_the_hard_cap() -> None:
     bench = Bench()
-    capped = dataclasses.replace(leg(no(), "10", "0.55"), price=p("0.52"))
+    capped = structs.replace(leg(no(), "10", "0.55"), price=p("0.52"))
     first = one_order(bench.open(plan(leg(yes(), "10", "0.52"), capped)))
     second = one_order(bench.fill(first, "10", "0.45"))
     assert second.price == p("0.52")

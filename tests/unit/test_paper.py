@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from fleet.domain import events as ev
 from fleet.domain.commands import (
@@ -232,7 +233,7 @@ def test_the_tick_is_the_books_after_a_change() -> None:
 @pytest.mark.parametrize("price", [0, SCALE, -p("0.01")])
 def test_a_price_outside_the_grid_is_refused(price: int) -> None:
     desk = Desk()
-    desk.send(replace(submit(qty="10"), price=p("0") + price))  # type: ignore[arg-type]
+    desk.send(structs.replace(submit(qty="10"), price=p("0") + price))
     assert "minimum tick size" in reason(desk.wait(100))
 
 

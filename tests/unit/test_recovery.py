@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
+from msgspec import structs
 
 from fleet.domain import events as ev
 from fleet.domain.commands import (
@@ -65,7 +66,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.rig = Rig(universe(1))
-        self.rig.say(replace(deposit("1000"), deposit_id="paper-start"))
+        self.rig.say(structs.replace(deposit("1000"), deposit_id="paper-start"))
         for token in (yes(), no()):
             self.rig.say(snapshot(token, at=NS))
         self.rig.say(ev.TradingStateChanged(state=ev.TradingState.ACTIVE, reason="t", by="t"))

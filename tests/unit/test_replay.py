@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from fleet.cli import replay as command
 from fleet.domain import events as ev
@@ -279,7 +280,7 @@ def test_a_timer_fires_at_its_time_between_the_frames() -> None:
 
 def test_a_resting_orders_fill_is_told_in_its_time() -> None:
     bundle = plan(leg(yes(), limit="0.30", qty="20"), leg(no(), limit="0.60", qty="20"))
-    rest = replace(order(0, qty="20", price="0.30"), tif=TimeInForce.GTC)
+    rest = structs.replace(order(0, qty="20", price="0.30"), tif=TimeInForce.GTC)
     frames = [*opening(0), *quiet(1_000, 2_000), trade(2_200, yes(), "0.29", "50"),
               *quiet(2_900, 4_000)]  # fmt: skip
     seen = noted(frames, bundle, rest)

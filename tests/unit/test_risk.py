@@ -1,10 +1,10 @@
 """The risk rules: every refusal code has its case, and every case just inside passes."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from fleet.domain import events as ev
 from fleet.domain.commands import (
@@ -233,7 +233,7 @@ def split_twice_in_one_breath() -> Verdict:
 
 
 def paying_redemption() -> Verdict:
-    return judge(rig(), dataclasses.replace(operation(REDEEM, cash="-1"), burn=()))
+    return judge(rig(), structs.replace(operation(REDEEM, cash="-1"), burn=()))
 
 
 def void_book() -> Verdict:
@@ -265,8 +265,8 @@ def unresolved() -> Verdict:
 def too_many_orders() -> Verdict:
     made = rig(max_orders_in_flight=2)
     made.wish(pair, order(0), order(1, no(), tif=TimeInForce.GTC))
-    other = dataclasses.replace(pair, bundle_id=BundleId("b2"))
-    return judge(made, other, dataclasses.replace(order(), bundle_id=BundleId("b2")))
+    other = structs.replace(pair, bundle_id=BundleId("b2"))
+    return judge(made, other, structs.replace(order(), bundle_id=BundleId("b2")))
 
 
 def too_many_in_one_breath() -> Verdict:
@@ -297,12 +297,12 @@ def one_market_held() -> Verdict:
 def one_market_reserved() -> Verdict:
     made = rig(max_market_exposure=c("19.99"))
     made.wish(pair)
-    return judge(made, dataclasses.replace(pair, bundle_id=BundleId("b2")))
+    return judge(made, structs.replace(pair, bundle_id=BundleId("b2")))
 
 
 def one_market_in_one_breath() -> Verdict:
     made = rig(max_market_exposure=c("19.99"))
-    return judge(made, pair, dataclasses.replace(pair, bundle_id=BundleId("b2")))
+    return judge(made, pair, structs.replace(pair, bundle_id=BundleId("b2")))
 
 
 def one_market_split() -> Verdict:
@@ -313,14 +313,14 @@ def one_market_closed_too_early() -> Verdict:
     made = rig(max_market_exposure=c("14.99"))
     made.wish(pair, order())
     made.wish(CloseBundle(bundle_id=BundleId("b1"), outcome="MISSED"))
-    return judge(made, dataclasses.replace(pair, bundle_id=BundleId("b2")))
+    return judge(made, structs.replace(pair, bundle_id=BundleId("b2")))
 
 
 def one_market_split_closed_too_early() -> Verdict:
     made = rig(max_market_exposure=c("19.99"))
     made.wish(sold, operation(SPLIT, cash="-10"))
     made.wish(CloseBundle(bundle_id=BundleId("b1"), outcome="NOT_STARTED"))
-    return judge(made, dataclasses.replace(pair, bundle_id=BundleId("b2")))
+    return judge(made, structs.replace(pair, bundle_id=BundleId("b2")))
 
 
 def wallet() -> Verdict:
@@ -328,7 +328,7 @@ def wallet() -> Verdict:
 
 
 def wallet_with_a_modest_budget() -> Verdict:
-    return judge(rig(max_wallet_exposure=c("9.99")), dataclasses.replace(pair, budget=c("1")))
+    return judge(rig(max_wallet_exposure=c("9.99")), structs.replace(pair, budget=c("1")))
 
 
 def wallet_in_one_breath() -> Verdict:
@@ -356,7 +356,7 @@ def bundle_cash() -> Verdict:
 def bundle_cash_reserved() -> Verdict:
     made = rig("19.99")
     made.wish(pair)
-    return judge(made, dataclasses.replace(pair, bundle_id=BundleId("b2")))
+    return judge(made, structs.replace(pair, bundle_id=BundleId("b2")))
 
 
 def order_cash() -> Verdict:
@@ -622,7 +622,7 @@ def test_a_split_plan_is_free_of_its_reserve_once_split() -> None:
 
 def test_exposure_moves_from_reserve_to_cost_without_a_jump() -> None:
     made = rig(rate="0.05")
-    (sent,) = orders_of(made.wish(dataclasses.replace(pair, budget=c("10.25")), order()))
+    (sent,) = orders_of(made.wish(structs.replace(pair, budget=c("10.25")), order()))
     seen = [wallet_exposure(made.state)]
     made.say(filled(sent, "4", "0.5", fee="0.05"))
     seen.append(wallet_exposure(made.state))
@@ -637,7 +637,7 @@ def test_exposure_moves_from_reserve_to_cost_without_a_jump() -> None:
 def test_a_plan_costs_at_least_its_legs_with_fees() -> None:
     state = State(universe(1, rate="0.05"))
     assert plan_cost(pair, state) == c("10.25")
-    assert plan_cost(dataclasses.replace(pair, budget=c("11")), state) == c("11")
+    assert plan_cost(structs.replace(pair, budget=c("11")), state) == c("11")
     assert plan_cost(sold, state) == c("10")
 
 

@@ -1,7 +1,6 @@
 """The journal store: durable, append-only, checked, and clear about what is wrong."""
 
 import sqlite3
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -194,8 +193,7 @@ def test_a_reader_ahead_of_the_file_is_told_so(path: Path) -> None:
             list(store.read(after_seq=7))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderSignedLater(Event):
+class OrderSignedLater(Event, frozen=True, kw_only=True):
     """An OrderSigned with a version of its own."""
 
     KIND: ClassVar[str] = "OrderSigned"

@@ -7,9 +7,10 @@ makes an ``Approved``. A refusal carries a code of the closed list ``RefusalCode
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NewType
+
+from msgspec import Struct
 
 from fleet.domain.instruments import InstrumentId, Side
 from fleet.domain.units import Cash, Price, Qty
@@ -96,8 +97,7 @@ REFUSAL_MEANING: Final[Mapping[RefusalCode, str]] = {
 """What each code says to an operator; the table in docs/runbook.md is generated from it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LegPlan:
+class LegPlan(Struct, frozen=True, kw_only=True, gc=False):
     """One leg of a bundle: trade ``qty`` no worse than ``limit``, the hard cap of every try.
 
     The first try asks ``price`` (0: the cap itself). ``unwind`` is what a surplus share is offered
@@ -112,8 +112,7 @@ class LegPlan:
     price: Price = Price(0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenBundle:
+class OpenBundle(Struct, frozen=True, kw_only=True, gc=False):
     """A wish to trade several legs as one idea; no order yet, but its cash is reserved.
 
     ``legs`` are in execution order (thinnest first). ``finish`` is the operation that turns the
@@ -132,8 +131,7 @@ class OpenBundle:
     edge: Cash
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderIntent:
+class OrderIntent(Struct, frozen=True, kw_only=True, gc=False):
     """A wish to send one order of an open bundle."""
 
     bundle_id: BundleId
@@ -146,8 +144,7 @@ class OrderIntent:
     tif: TimeInForce = TimeInForce.FAK
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationIntent:
+class OperationIntent(Struct, frozen=True, kw_only=True, gc=False):
     """A wish to split, merge, convert or redeem: ``burn`` and ``mint`` are (token, shares)."""
 
     bundle_id: BundleId
@@ -159,8 +156,7 @@ class OperationIntent:
     """Dollars received (positive) or paid (negative)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloseBundle:
+class CloseBundle(Struct, frozen=True, kw_only=True, gc=False):
     """A wish to end a bundle: nothing more will be done for it."""
 
     bundle_id: BundleId
@@ -170,8 +166,7 @@ class CloseBundle:
 Intent = OpenBundle | OrderIntent | OperationIntent | CloseBundle
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class Refused(Struct, frozen=True, kw_only=True, gc=False):
     """Risk's answer to an intent that may not pass."""
 
     bundle_id: BundleId
@@ -181,8 +176,7 @@ class Refused:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmitOrder:
+class SubmitOrder(Struct, frozen=True, kw_only=True, gc=False):
     """Send one order. ``client_order_id`` is ours, unique in the journal for ever."""
 
     client_order_id: ClientOrderId
@@ -198,15 +192,13 @@ class SubmitOrder:
     """Nanoseconds of the event that caused it; the order's signed timestamp."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelOrder:
+class CancelOrder(Struct, frozen=True, kw_only=True, gc=False):
     """Cancel one order that rests or is in flight."""
 
     client_order_id: ClientOrderId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOperation:
+class RunOperation(Struct, frozen=True, kw_only=True, gc=False):
     """Carry out a token operation."""
 
     operation_id: OperationId
@@ -218,16 +210,14 @@ class RunOperation:
     cash: Cash
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartTimer:
+class StartTimer(Struct, frozen=True, kw_only=True, gc=False):
     """Ask for a ``TimerFired`` of this name at ``at_ns`` of the engine's time."""
 
     name: str
     at_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Approved:
+class Approved(Struct, frozen=True, gc=False):
     """What passed risk, and the only thing a venue accepts."""
 
     request: SubmitOrder | RunOperation

@@ -8,9 +8,10 @@ Times are nanoseconds since the epoch, 0 where unknown: ``ts_event`` the venue's
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Final, NamedTuple, NewType
+
+from msgspec import Struct
 
 from fleet.domain.commands import (
     CancelOrder,
@@ -83,8 +84,7 @@ class TradePrinted(NamedTuple):
     qty: Qty
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True, gc=False):
     """What all other facts share."""
 
     KIND: ClassVar[str] = "Event"
@@ -94,8 +94,7 @@ class Event:
     ts_recv: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TickSizeChanged(Event):
+class TickSizeChanged(Event, frozen=True, kw_only=True, gc=False):
     """The price grid of an instrument changed; its book is void until a snapshot."""
 
     KIND: ClassVar[str] = "TickSizeChanged"
@@ -104,8 +103,7 @@ class TickSizeChanged(Event):
     tick: Price
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrameRejected(Event):
+class FrameRejected(Event, frozen=True, kw_only=True, gc=False):
     """A frame that could not be read. Counted, never guessed at."""
 
     KIND: ClassVar[str] = "FrameRejected"
@@ -113,8 +111,7 @@ class FrameRejected(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimerFired(Event):
+class TimerFired(Event, frozen=True, kw_only=True, gc=False):
     """A timer asked for with ``StartTimer``, or the runner's tick, has fired."""
 
     KIND: ClassVar[str] = "TimerFired"
@@ -122,8 +119,7 @@ class TimerFired(Event):
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MarketListed(Event):
+class MarketListed(Event, frozen=True, kw_only=True, gc=False):
     """The venue announced a market; trading it needs a fresh catalogue."""
 
     KIND: ClassVar[str] = "MarketListed"
@@ -132,8 +128,7 @@ class MarketListed(Event):
     question: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedConnected(Event):
+class FeedConnected(Event, frozen=True, kw_only=True, gc=False):
     """A feed connection is up; its books are void until their snapshots come."""
 
     KIND: ClassVar[str] = "FeedConnected"
@@ -142,8 +137,7 @@ class FeedConnected(Event):
     instruments: tuple[InstrumentId, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedDisconnected(Event):
+class FeedDisconnected(Event, frozen=True, kw_only=True, gc=False):
     """A feed connection was lost or given up; its books are void."""
 
     KIND: ClassVar[str] = "FeedDisconnected"
@@ -153,8 +147,7 @@ class FeedDisconnected(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStarted(Event):
+class RunStarted(Event, frozen=True, kw_only=True, gc=False):
     """A process began to write this journal."""
 
     KIND: ClassVar[str] = "RunStarted"
@@ -165,8 +158,7 @@ class RunStarted(Event):
     version: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStopped(Event):
+class RunStopped(Event, frozen=True, kw_only=True, gc=False):
     """A process ended in order."""
 
     KIND: ClassVar[str] = "RunStopped"
@@ -175,8 +167,7 @@ class RunStopped(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CashDeposited(Event):
+class CashDeposited(Event, frozen=True, kw_only=True, gc=False):
     """Cash came in (positive) or went out (negative) from outside; idempotent by ``deposit_id``."""
 
     KIND: ClassVar[str] = "CashDeposited"
@@ -185,8 +176,7 @@ class CashDeposited(Event):
     amount: Cash
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TradingStateChanged(Event):
+class TradingStateChanged(Event, frozen=True, kw_only=True, gc=False):
     """Trading was allowed, limited or stopped, by whom and why."""
 
     KIND: ClassVar[str] = "TradingStateChanged"
@@ -196,8 +186,7 @@ class TradingStateChanged(Event):
     by: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reconciled(Event):
+class Reconciled(Event, frozen=True, kw_only=True, gc=False):
     """Journal and venue agree; trading may begin."""
 
     KIND: ClassVar[str] = "Reconciled"
@@ -207,8 +196,7 @@ class Reconciled(Event):
     """How many venue facts the journal had missed and were added."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReconciliationFailed(Event):
+class ReconciliationFailed(Event, frozen=True, kw_only=True, gc=False):
     """Journal and venue differ in a way no venue fact explains."""
 
     KIND: ClassVar[str] = "ReconciliationFailed"
@@ -217,8 +205,7 @@ class ReconciliationFailed(Event):
     difference: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuoteSeen:
+class QuoteSeen(Struct, frozen=True, kw_only=True, gc=False):
     """The top of a book at decision time; 0 for an empty side."""
 
     instrument_id: InstrumentId
@@ -229,8 +216,7 @@ class QuoteSeen:
     ts_event: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecisionMade(Event):
+class DecisionMade(Event, frozen=True, kw_only=True, gc=False):
     """What was wished, refused and commanded in answer to one event; durable before dispatch."""
 
     KIND: ClassVar[str] = "DecisionMade"
@@ -245,8 +231,7 @@ class DecisionMade(Event):
     quotes: tuple[QuoteSeen, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderSigned(Event):
+class OrderSigned(Event, frozen=True, kw_only=True, gc=False):
     """The order's venue id is known and it is about to be sent."""
 
     KIND: ClassVar[str] = "OrderSigned"
@@ -255,8 +240,7 @@ class OrderSigned(Event):
     venue_order_id: VenueOrderId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderAccepted(Event):
+class OrderAccepted(Event, frozen=True, kw_only=True, gc=False):
     """The venue has the order."""
 
     KIND: ClassVar[str] = "OrderAccepted"
@@ -265,8 +249,7 @@ class OrderAccepted(Event):
     venue_order_id: VenueOrderId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderRejected(Event):
+class OrderRejected(Event, frozen=True, kw_only=True, gc=False):
     """The venue proved that it does not have the order and never will."""
 
     KIND: ClassVar[str] = "OrderRejected"
@@ -275,8 +258,7 @@ class OrderRejected(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmitUnknown(Event):
+class SubmitUnknown(Event, frozen=True, kw_only=True, gc=False):
     """No proof either way: the order stays in flight until the venue settles the question."""
 
     KIND: ClassVar[str] = "SubmitUnknown"
@@ -285,8 +267,7 @@ class SubmitUnknown(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderFilled(Event):
+class OrderFilled(Event, frozen=True, kw_only=True, gc=False):
     """Part or all of an order traded; idempotent by ``trade_id``. ``fee`` is dollars paid."""
 
     KIND: ClassVar[str] = "OrderFilled"
@@ -301,8 +282,7 @@ class OrderFilled(Event):
     maker: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderCanceled(Event):
+class OrderCanceled(Event, frozen=True, kw_only=True, gc=False):
     """What was left of the order is dead (cancelled, or killed as the rest of a FAK)."""
 
     KIND: ClassVar[str] = "OrderCanceled"
@@ -311,8 +291,7 @@ class OrderCanceled(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderExpired(Event):
+class OrderExpired(Event, frozen=True, kw_only=True, gc=False):
     """A GTD order reached its end."""
 
     KIND: ClassVar[str] = "OrderExpired"
@@ -320,8 +299,7 @@ class OrderExpired(Event):
     client_order_id: ClientOrderId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelRejected(Event):
+class CancelRejected(Event, frozen=True, kw_only=True, gc=False):
     """The venue would not cancel; the order is as it was."""
 
     KIND: ClassVar[str] = "CancelRejected"
@@ -330,8 +308,7 @@ class CancelRejected(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FillSettled(Event):
+class FillSettled(Event, frozen=True, kw_only=True, gc=False):
     """A fill moved on its way to finality; FAILED reverses it."""
 
     KIND: ClassVar[str] = "FillSettled"
@@ -340,8 +317,7 @@ class FillSettled(Event):
     status: SettlementStatus
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationConfirmed(Event):
+class OperationConfirmed(Event, frozen=True, kw_only=True, gc=False):
     """A split, merge, convert or redeem is final; idempotent by ``operation_id``."""
 
     KIND: ClassVar[str] = "OperationConfirmed"
@@ -353,8 +329,7 @@ class OperationConfirmed(Event):
     cash: Cash
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationRejected(Event):
+class OperationRejected(Event, frozen=True, kw_only=True, gc=False):
     """The operation proved not to happen."""
 
     KIND: ClassVar[str] = "OperationRejected"
@@ -363,8 +338,7 @@ class OperationRejected(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MarketResolved(Event):
+class MarketResolved(Event, frozen=True, kw_only=True, gc=False):
     """The question is answered: ``payouts`` is (token, dollars a share)."""
 
     KIND: ClassVar[str] = "MarketResolved"
@@ -373,8 +347,7 @@ class MarketResolved(Event):
     payouts: tuple[tuple[InstrumentId, Price], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorCommanded(Event):
+class OperatorCommanded(Event, frozen=True, kw_only=True, gc=False):
     """A person asked for something: pause, resume, reduce, halt, status."""
 
     KIND: ClassVar[str] = "OperatorCommanded"

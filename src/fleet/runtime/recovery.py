@@ -9,8 +9,9 @@ and cash or tokens still differ, the answer is a difference in words, and nobody
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec import structs
 
 from fleet.domain import events as ev
 from fleet.domain.commands import Command, TimeInForce
@@ -49,7 +50,7 @@ def overdue(state: State, since_ns: int) -> bool:
 def missed_facts(state: State, truth: AccountTruth, now_ns: int) -> list[ev.Event]:
     """The events that bring the journal level with the venue, in the venue's order."""
     missed: list[ev.Event] = [
-        replace(fact, ts_recv=now_ns) for fact in truth.facts if not _known(fact, state)
+        structs.replace(fact, ts_recv=now_ns) for fact in truth.facts if not _known(fact, state)
     ]
     stamp = {"ts_event": now_ns, "ts_recv": now_ns}
     missed += [

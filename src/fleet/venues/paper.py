@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+from msgspec.structs import replace
 
 from fleet.domain import events as ev
 from fleet.domain.commands import ClientOrderId, RunOperation, SubmitOrder, TimeInForce
@@ -153,9 +155,9 @@ class PaperVenue:
                     self._cancel(due.what, due.at_ns)
                 case ev.FillSettled():
                     self._record(due.what)
-                    answers.append(_received(due.what, due.at_ns))
+                    answers.append(replace(due.what, ts_recv=due.at_ns))
                 case _:
-                    answers.append(_received(due.what, due.at_ns))
+                    answers.append(replace(due.what, ts_recv=due.at_ns))
         return answers
 
     def account(self, query: AccountQuery) -> AccountTruth:
@@ -394,7 +396,3 @@ class PaperVenue:
     ) -> None:
         self._number += 1
         heapq.heappush(self._queue, _Due(at_ns, self._number, what))
-
-
-def _received(fact: ev.Event, now_ns: int) -> ev.Event:
-    return replace(fact, ts_recv=now_ns)

@@ -19,9 +19,11 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 from zlib import crc32
+
+from msgspec.structs import replace
 
 from fleet.domain import events as ev
 from fleet.domain.commands import ClientOrderId, RunOperation, SubmitOrder
