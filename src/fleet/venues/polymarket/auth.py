@@ -85,11 +85,8 @@ def l2_headers(
     return credentials.headers(timestamp_s, credentials.hmac(message))
 
 
-def l1_headers(
-    key: SecretKey, *, chain_id: int, timestamp_s: int, nonce: int = 0
-) -> dict[str, str]:
-    """The headers that prove control of the wallet, for the API-key endpoints."""
-    timestamp = str(timestamp_s)
+def login_digest(address: str, *, chain_id: int, timestamp: str, nonce: int) -> bytes:
+    """The EIP-712 digest of ``ClobAuth`` that ``address`` (0x and 40 hex digits) must sign."""
     domain = keccak(
         keccak(_DOMAIN_TYPE)
         + keccak(b"ClobAuthDomain")
@@ -99,15 +96,23 @@ def l1_headers(
     struct = keccak(
         keccak(_LOGIN_TYPE)
         + bytes(12)
-        + bytes.fromhex(key.address[2:])
+        + bytes.fromhex(address[2:])
         + keccak(timestamp.encode())
         + nonce.to_bytes(32, "big")
         + keccak(LOGIN_MESSAGE.encode())
     )
-    signature = key.sign_digest(keccak(b"\x19\x01" + domain + struct))
+    return keccak(b"\x19\x01" + domain + struct)
+
+
+def l1_headers(
+    key: SecretKey, *, chain_id: int, timestamp_s: int, nonce: int = 0
+) -> dict[str, str]:
+    """The headers that prove control of the wallet, for the API-key endpoints."""
+    timestamp = str(timestamp_s)
+    digest = login_digest(key.address, chain_id=chain_id, timestamp=timestamp, nonce=nonce)
     return {
         "POLY_ADDRESS": key.address,
-        "POLY_SIGNATURE": "0x" + signature.hex(),
+        "POLY_SIGNATURE": "0x" + key.sign_digest(digest).hex(),
         "POLY_TIMESTAMP": timestamp,
         "POLY_NONCE": str(nonce),
     }
