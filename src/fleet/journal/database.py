@@ -175,9 +175,17 @@ def identity(db: sqlite3.Connection) -> tuple[int, int]:
 
 
 def require_identity(
-    db: sqlite3.Connection, path: Path, *, application_id: int, version: int
+    db: sqlite3.Connection,
+    path: Path,
+    *,
+    application_id: int,
+    version: int,
+    oldest: int | None = None,
 ) -> None:
-    """Raise ``JournalForeign`` unless the open file is of this kind and schema."""
+    """Raise ``JournalForeign`` unless the open file is of this kind and schema.
+
+    With ``oldest``, every schema from that one to ``version`` will do.
+    """
     found_id, found_version = identity(db)
     if found_id != application_id:
         empty = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
@@ -192,7 +200,7 @@ def require_identity(
             f"{path} has schema {found_version}, newer than this code's {version}; run the newer"
             " code, or restore a backup made by this one"
         )
-    if found_version < version:
+    if found_version < (version if oldest is None else oldest):
         raise JournalForeign(
             f"{path} has schema {found_version}, which this code ({version}) cannot read; run the"
             " code that wrote it"

@@ -1,10 +1,11 @@
 """The state all bots share: kill latch, wallet leases, and the day's loss of every bot.
 
-``var/fleet.db`` is the one file with several writers. Every change is one short IMMEDIATE
-transaction; a reader never waits. Time is passed in (wall-clock nanoseconds), never asked for.
+``var/fleet.db`` is the one file with several writers (``fleet_file``). Time is passed in (wall-clock
+nanoseconds), never asked for.
 
-*Kill latch.* ``halt`` sets it, only ``resume`` clears it, both are kept for ever. A file that
-cannot be read reads as LATCHED: a latch that might be set is set.
+*Kill latch.* ``halt`` sets it, with a reason of the closed list ``halts`` beside the words; only
+``resume`` clears it; both are kept for ever. A file that cannot be read reads as LATCHED: a latch
+that might be set is set.
 
 *Wallet lease.* Whoever holds the lease of a wallet may sign for it, until it expires or is
 released. Each grant has a higher fencing number (``token``) than every one before it, so a holder
@@ -17,50 +18,14 @@ survives restarts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
 
 from fleet.domain.units import Cash
 from fleet.journal import database
 from fleet.journal.database import JournalDamaged, JournalError
-
-APPLICATION_ID: Final = 0x464C4653
-"""``FLFS`` in the file header."""
-SCHEMA_VERSION: Final = 1
-
-_DDL: Final = """
-CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE latch(
-    id INTEGER PRIMARY KEY,
-    action TEXT NOT NULL CHECK (action IN ('HALT', 'RESUME')),
-    reason TEXT NOT NULL,
-    by TEXT NOT NULL,
-    ts INTEGER NOT NULL
-) STRICT;
-CREATE TRIGGER latch_never_changes BEFORE UPDATE ON latch
-BEGIN SELECT raise(ABORT, 'the history of halts never changes'); END;
-CREATE TRIGGER latch_never_goes BEFORE DELETE ON latch
-BEGIN SELECT raise(ABORT, 'the history of halts is never removed'); END;
-CREATE TABLE lease(
-    wallet TEXT PRIMARY KEY,
-    owner TEXT NOT NULL,
-    pid INTEGER NOT NULL,
-    token INTEGER NOT NULL,
-    expires_ns INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE day_pnl(
-    mode TEXT NOT NULL,
-    day TEXT NOT NULL,
-    bot TEXT NOT NULL,
-    wallet TEXT NOT NULL,
-    pnl INTEGER NOT NULL,
-    PRIMARY KEY (mode, day, bot, wallet)
-) STRICT, WITHOUT ROWID;
-"""
+from fleet.journal.fleet_file import FleetFile
+from fleet.journal.halts import HaltCode, code_of
 
 
 class LeaseError(Exception):
@@ -94,6 +59,7 @@ class Latch:
 
     ``ts`` is nanoseconds, 0 if unknown. ``readable`` is False if the state could not be read and
     therefore counts as latched. ``newest`` numbers the latest halt that stands beside the first.
+    ``code`` is the reason of the closed list, ``reason`` the words.
     """
 
     reason: str
@@ -101,6 +67,7 @@ class Latch:
     ts: int
     readable: bool = True
     newest: int = 0
+    code: HaltCode = HaltCode.OPERATOR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +78,7 @@ class LatchEntry:
     reason: str
     by: str
     ts: int
+    code: HaltCode = HaltCode.OPERATOR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,59 +96,28 @@ class Lease:
         return now_ns < self.expires_ns
 
 
-class FleetState:
-    """An open ``fleet.db``, made if there is none."""
-
-    def __init__(self, path: Path) -> None:
-        """Open it. Raises ``JournalDamaged``, ``JournalForeign`` or ``JournalUnavailable``."""
-        self.path = path
-        database.create(path, application_id=APPLICATION_ID, version=SCHEMA_VERSION, ddl=_DDL)
-        self._db = database.connect(path, read_only=False)
-        try:
-            database.require_identity(
-                self._db, path, application_id=APPLICATION_ID, version=SCHEMA_VERSION
-            )
-            database.integrity(self._db, path)
-        except database.DRIVER_ERRORS as error:
-            self._db.close()
-            raise database.translate(error, path, "open") from error
-        except JournalError:
-            self._db.close()
-            raise
-
-    def close(self) -> None:
-        """Close the file; closing twice is harmless."""
-        self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+class FleetState(FleetFile):
+    """An open ``fleet.db``: latch, leases, and the day."""
 
     # -- kill latch ----------------------------------------------------------------------------
 
-    def halt(self, reason: str, by: str, ts: int) -> None:
+    def halt(self, reason: str, by: str, ts: int, *, code: HaltCode = HaltCode.OPERATOR) -> None:
         """Set the latch. Setting it again adds a line and changes nothing else."""
-        self._append("HALT", reason, by, ts)
+        with self.transaction("halt"):
+            self._insert_latch("HALT", reason, by, ts, code)
 
     def resume(self, by: str, ts: int, reason: str = "", *, seen: Latch | None = None) -> bool:
         """Clear the latch; False if it was not set (nothing is written then).
 
         With ``seen``, what was shown is what is cleared: raises ``LatchChanged`` if it is not that.
         """
-        with self._transaction("resume"):
+        with self.transaction("resume"):
             latch = self._latch()
             if latch is None:
                 return False
             if seen is not None and latch != seen:
                 raise LatchChanged("the fleet was halted again meanwhile; look again, then resume")
-            self._insert_latch("RESUME", reason, by, ts)
+            self._insert_latch("RESUME", reason, by, ts, HaltCode.OPERATOR)
         return True
 
     def latched(self) -> Latch | None:
@@ -192,8 +129,10 @@ class FleetState:
 
     def history(self) -> list[LatchEntry]:
         """Every halt and resume, oldest first."""
-        rows = self._all("SELECT action, reason, by, ts FROM latch ORDER BY id")
-        return [LatchEntry(action=a, reason=r, by=b, ts=t) for a, r, b, t in rows]
+        rows = self.rows("SELECT action, reason, by, ts, code FROM latch ORDER BY id")
+        return [
+            LatchEntry(action=a, reason=r, by=b, ts=t, code=code_of(c)) for a, r, b, t, c in rows
+        ]
 
     # -- wallet leases -------------------------------------------------------------------------
 
@@ -212,7 +151,7 @@ class FleetState:
         ``predecessor_dead`` may be said only by a bot that holds its own lock: a living lease of
         the *same* owner then belongs to a killed process, and a restart need not wait for it.
         """
-        with self._transaction("lease"):
+        with self.transaction("lease"):
             row = self._lease_row(wallet)
             own_dead = predecessor_dead and row is not None and row.owner == owner
             if row is not None and row.alive(now_ns) and not own_dead:
@@ -229,7 +168,7 @@ class FleetState:
 
     def renew(self, lease: Lease, ttl_ns: int, now_ns: int) -> Lease:
         """Extend a lease to ``now_ns + ttl_ns``. Raises ``LeaseLost`` if it is not the newest."""
-        with self._transaction("renew"):
+        with self.transaction("renew"):
             self._require_newest(lease)
             renewed = Lease(
                 wallet=lease.wallet,
@@ -243,11 +182,16 @@ class FleetState:
 
     def release(self, lease: Lease) -> None:
         """Give a lease back; one that was lost already is left to its new holder."""
-        with self._transaction("release"):
-            self._db.execute(
+        with self.transaction("release"):
+            self.db.execute(
                 "UPDATE lease SET expires_ns = 0 WHERE wallet = ? AND token = ?",
                 (lease.wallet, lease.token),
             )
+
+    def leases(self) -> list[Lease]:
+        """Every lease there ever was, released ones with ``expires_ns`` 0, by wallet."""
+        rows = self.rows("SELECT wallet, owner, pid, token, expires_ns FROM lease ORDER BY wallet")
+        return [Lease(wallet=w, owner=o, pid=p, token=t, expires_ns=e) for w, o, p, t, e in rows]
 
     def holds(self, lease: Lease, now_ns: int) -> bool:
         """Whether ``lease`` is the newest of its wallet and runs at ``now_ns``."""
@@ -261,8 +205,8 @@ class FleetState:
 
     def publish_day_pnl(self, bot: str, mode: str, wallet: str, day: str, pnl: Cash) -> None:
         """Say what ``bot`` made on ``wallet`` on the UTC ``day`` (``YYYY-MM-DD``) so far."""
-        with self._transaction("publish"):
-            self._db.execute(
+        with self.transaction("publish"):
+            self.db.execute(
                 "INSERT OR REPLACE INTO day_pnl(mode, day, bot, wallet, pnl)"
                 " VALUES (?, ?, ?, ?, ?)",
                 (mode, day, bot, wallet, pnl),
@@ -270,46 +214,32 @@ class FleetState:
 
     def day_pnl(self, mode: str, day: str) -> Cash:
         """What all bots of ``mode`` made together on ``day``, dollars at 1e-8."""
-        rows = self._all(
+        rows = self.rows(
             "SELECT coalesce(sum(pnl), 0) FROM day_pnl WHERE mode = ? AND day = ?", mode, day
         )
         return Cash(rows[0][0])
 
     # -- inside --------------------------------------------------------------------------------
 
-    @contextmanager
-    def _transaction(self, doing: str) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-        except database.DRIVER_ERRORS as error:
-            raise database.translate(error, self.path, doing) from error
-
-    def _append(self, action: str, reason: str, by: str, ts: int) -> None:
-        with self._transaction(action.lower()):
-            self._insert_latch(action, reason, by, ts)
-
-    def _insert_latch(self, action: str, reason: str, by: str, ts: int) -> None:
-        self._db.execute(
-            "INSERT INTO latch(action, reason, by, ts) VALUES (?, ?, ?, ?)",
-            (action, reason, by, ts),
+    def _insert_latch(self, action: str, reason: str, by: str, ts: int, code: HaltCode) -> None:
+        self.db.execute(
+            "INSERT INTO latch(action, reason, by, ts, code) VALUES (?, ?, ?, ?, ?)",
+            (action, reason, by, ts, code.value),
         )
 
     def _latch(self) -> Latch | None:
-        row = self._db.execute(
-            "SELECT reason, by, ts, (SELECT max(id) FROM latch) FROM latch WHERE action = 'HALT'"
+        row = self.db.execute(
+            "SELECT reason, by, ts, (SELECT max(id) FROM latch), code FROM latch"
+            " WHERE action = 'HALT'"
             " AND id > (SELECT coalesce(max(id), 0) FROM latch WHERE action = 'RESUME')"
             " ORDER BY id LIMIT 1"
         ).fetchone()
-        return Latch(reason=row[0], by=row[1], ts=row[2], newest=row[3]) if row else None
+        if row is None:
+            return None
+        return Latch(reason=row[0], by=row[1], ts=row[2], newest=row[3], code=code_of(row[4]))
 
     def _lease_row(self, wallet: str) -> Lease | None:
-        row = self._db.execute(
+        row = self.db.execute(
             "SELECT owner, pid, token, expires_ns FROM lease WHERE wallet = ?", (wallet,)
         ).fetchone()
         if row is None:
@@ -328,17 +258,11 @@ class FleetState:
             raise LeaseLost(f"the lease of wallet {lease.wallet} was released; acquire it again")
 
     def _store_lease(self, lease: Lease) -> None:
-        self._db.execute(
+        self.db.execute(
             "INSERT OR REPLACE INTO lease(wallet, owner, pid, token, expires_ns)"
             " VALUES (?, ?, ?, ?, ?)",
             (lease.wallet, lease.owner, lease.pid, lease.token, lease.expires_ns),
         )
-
-    def _all(self, query: str, *values: str) -> list[tuple[Any, ...]]:
-        try:
-            return self._db.execute(query, values).fetchall()
-        except database.DRIVER_ERRORS as error:
-            raise database.translate(error, self.path, "read") from error
 
 
 def read_latch(path: Path) -> Latch | None:

@@ -26,7 +26,7 @@ from fleet.config import LEDGER_MODE
 from fleet.domain.events import Event
 from fleet.domain.instruments import InstrumentId
 from fleet.domain.units import Cash, Qty
-from fleet.journal import database, fleet, store
+from fleet.journal import database, fleet_file, store
 from fleet.journal.database import JournalDamaged, JournalError
 from fleet.journal.store import JournalReader
 from fleet.ops.trades import count_trades, export_trades
@@ -182,7 +182,7 @@ def prove(tree: Path, fold: Fold) -> Proof:
                 application_id = database.identity(db)[0]
             if application_id == store.APPLICATION_ID:
                 proofs.append(fold_journal(path, fold, name=str(path.relative_to(tree))))
-            elif application_id == fleet.APPLICATION_ID:
+            elif application_id == fleet_file.APPLICATION_ID:
                 _require_readable_latch(path)
     except JournalError as error:
         raise ArchiveDamaged(str(error)) from error
@@ -217,7 +217,11 @@ def fold_journal(path: Path, fold: Fold, *, name: str) -> JournalProof:
 def _require_readable_latch(path: Path) -> None:
     with closing(database.connect(path, read_only=True, immutable=True)) as db:
         database.require_identity(
-            db, path, application_id=fleet.APPLICATION_ID, version=fleet.SCHEMA_VERSION
+            db,
+            path,
+            application_id=fleet_file.APPLICATION_ID,
+            version=fleet_file.SCHEMA_VERSION,
+            oldest=fleet_file.FIRST_SCHEMA,
         )
 
 
