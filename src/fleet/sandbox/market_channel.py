@@ -19,7 +19,6 @@ import msgspec
 from aiohttp import web
 
 from fleet.sandbox.channel import INVALID_OPERATION, Channel, Client
-from fleet.sandbox.faults_channels import ChannelFaults, Line
 from fleet.sandbox.listing import Listings
 from fleet.sandbox.market_frames import Frame, book_message, encode
 
@@ -57,6 +56,8 @@ class MarketChannel(Channel[MarketClient]):
         super().__init__(queue_max=queue_max, clients_max=clients_max, note=note)
         self._listings = listings
         self._by_asset: dict[str, set[MarketClient]] = {}
+        self.without_snapshots: Callable[[Client], bool] = lambda _: False
+        """Asked at each subscription: a fault may leave the snapshots out."""
 
     def admit(
         self,
@@ -113,7 +114,7 @@ class MarketChannel(Channel[MarketClient]):
         for asset in fresh:
             client.assets.add(asset)
             self._by_asset.setdefault(asset, set()).add(client)
-        if len(client.assets) > SNAPSHOT_ASSETS_MAX or self._faults.without_snapshots(client.line):
+        if len(client.assets) > SNAPSHOT_ASSETS_MAX or self.without_snapshots(client):
             return
         snapshots = self._snapshots(fresh)
         if snapshots:

@@ -18,6 +18,10 @@ from aiohttp import web
 
 from fleet.clock import NS_PER_SECOND, Clock
 from fleet.sandbox.clob_routes import ClobRoutes, not_built
+from fleet.sandbox.faults import Faults
+from fleet.sandbox.faults_channels import ChannelFaults
+from fleet.sandbox.faults_http import FaultyRequests
+from fleet.sandbox.faults_markets import FaultyMarkets
 from fleet.sandbox.gamma_routes import GammaRoutes
 from fleet.sandbox.market_channel import MarketChannel
 from fleet.sandbox.request_reading import ApiError, json_answer, whole
@@ -69,6 +73,10 @@ class SandboxServer:
             clients_max=settings.clients_max,
             note=note,
         )
+        self.faults = Faults(settings.simulator.seed)
+        self._faulty_channel = ChannelFaults(self.channel, self.faults, clock.now_ns)
+        self.channel.without_snapshots = self._faulty_channel.without_snapshots
+        self._faulty_markets = FaultyMarkets(self.faults, self.simulator)
         self._clock = clock
         self._runner: web.AppRunner | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -82,7 +90,11 @@ class SandboxServer:
 
     async def start(self) -> int:
         """Listen and let time run. Raises ``OSError`` if the port is taken."""
-        app = web.Application(middlewares=[_errors_as_json], client_max_size=BODY_BYTES_MAX)
+        faulty = FaultyRequests(self.faults, self._clock.now_ns, started_ns=self.started_ns)
+        app = web.Application(
+            middlewares=[faulty.disturb, _errors_as_json], client_max_size=BODY_BYTES_MAX
+        )
+        faulty.add_to(app.router, "/sandbox/faults")
         ClobRoutes(
             self.simulator, self._clock.now_ns, page_size=self.settings.clob_page_size
         ).add_to(app.router, "/clob")
@@ -121,8 +133,10 @@ class SandboxServer:
             now_ns = self._clock.now_ns()
             while simulator.now_ns < now_ns:
                 step_ns = min(now_ns, simulator.now_ns + STEP_NS_MAX)
-                self.channel.publish(simulator.step(step_ns))
+                frames = simulator.step(step_ns)
+                self.channel.publish(frames + self._faulty_markets.step(step_ns))
                 await asyncio.sleep(0)
+            self._faulty_channel.release()
             wait_s = (simulator.next_due_ns - now_ns) / NS_PER_SECOND
             await asyncio.sleep(min(max(wait_s, SLEEP_S_MIN), SLEEP_S_MAX))
 

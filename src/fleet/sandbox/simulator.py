@@ -243,9 +243,10 @@ class MarketSimulator:
         if beyond and not market.tick_due and book.tick > MILL:
             market.tick_due = True
             delay_ns = int(TICK_CHANGE_DELAY_NS / self.settings.speed)
-            self._at(now_ns + delay_ns, lambda now: self._refine(market, now))
+            self._at(now_ns + delay_ns, lambda now: self.refine(market, now))
 
-    def _refine(self, market: MarketState, now_ns: int) -> list[Frame]:
+    def refine(self, market: MarketState, now_ns: int) -> list[Frame]:
+        """Give a market the finer tick: the change, then fresh books."""
         if market.closed:
             return []
         old = market.tick
