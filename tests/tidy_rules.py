@@ -52,6 +52,10 @@ LAYERS: Final[dict[str, set[str]]] = {
         "fleet.engine.book",
         "fleet.venues.polymarket.wire",
         "fleet.venues.polymarket.signing",
+        # What it must check: logins, signatures, for which contract.
+        "fleet.venues.polymarket.auth",
+        "fleet.venues.polymarket.contracts",
+        "fleet.venues.polymarket.keys",
         "fleet.clock",
         "fleet.logs",
     },
