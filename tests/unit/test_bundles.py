@@ -304,3 +304,23 @@ def test_a_leg_whose_fill_failed_after_it_was_unwound_costs_what_it_costs() -> N
 def test_closing_what_is_not_open_changes_nothing() -> None:
     bundles = Bundles()
     assert close(bundles) == LedgerTotals()
+
+
+def test_an_operation_has_one_transaction() -> None:
+    bundles, _ = opened(pair())
+    x1 = OperationId("x1")
+    bundles.start_operation(operation())
+    assert bundles.transaction(x1) == ""
+    for _ in range(2):
+        bundles.sign_operation(x1, "0xaa")
+        assert (bundles.transaction(x1), bundles.anomaly) == ("0xaa", "")
+    bundles.sign_operation(x1, "0xbb")
+    assert bundles.anomaly == "operation x1 has transaction 0xaa, not 0xbb"
+    assert bundles.transaction(x1) == "0xaa"
+
+
+def test_a_transaction_of_an_unknown_operation_is_an_anomaly() -> None:
+    bundles, _ = opened(pair())
+    bundles.sign_operation(OperationId("x9"), "0xaa")
+    assert bundles.anomaly == "a transaction for unknown operation x9"
+    assert bundles.transaction(OperationId("x9")) == ""

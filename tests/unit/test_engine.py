@@ -482,11 +482,8 @@ def test_every_durable_kind_is_journalled() -> None:
     assert silent._durable == frozenset(DURABLE.values())
 
 
-def test_an_operation_that_was_rejected_and_then_confirmed_halts() -> None:
-    made = rig()
-    made.wish(plan(leg(yes(), side=Side.SELL), leg(no(), side=Side.SELL),
-                   start=OperationKind.SPLIT, payoff="-1"))  # fmt: skip
-    split = OperationIntent(
+def split_of_ten() -> OperationIntent:
+    return OperationIntent(
         bundle_id=BundleId("b1"),
         kind=OperationKind.SPLIT,
         subject="m1",
@@ -494,8 +491,26 @@ def test_an_operation_that_was_rejected_and_then_confirmed_halts() -> None:
         mint=((yes(), q("10")), (no(), q("10"))),
         cash=c("-10"),
     )
-    (sent,) = operations_of(made.wish(split))
+
+
+def test_an_operation_that_was_rejected_and_then_confirmed_halts() -> None:
+    made = rig()
+    made.wish(plan(leg(yes(), side=Side.SELL), leg(no(), side=Side.SELL),
+                   start=OperationKind.SPLIT, payoff="-1"))  # fmt: skip
+    (sent,) = operations_of(made.wish(split_of_ten()))
     made.say(ev.OperationRejected(operation_id=sent.operation_id, reason="reverted"))
     made.say(confirmed(sent), confirmed(sent))
     assert made.state.trading is HALTED
     assert made.state.portfolio.cash == c("990")
+
+
+def test_a_signed_operation_is_recorded_and_found_again() -> None:
+    made = rig()
+    made.wish(plan(leg(yes(), side=Side.SELL), leg(no(), side=Side.SELL),
+                   start=OperationKind.SPLIT, payoff="-1"))  # fmt: skip
+    (sent,) = operations_of(made.wish(split_of_ten()))
+    signed = ev.OperationSigned(operation_id=sent.operation_id, transaction_hash="0xaa")
+    made.say(signed)
+    written = durable(made)
+    assert written[-1] == signed
+    assert fold(written).bundles.transaction(sent.operation_id) == "0xaa"

@@ -317,6 +317,15 @@ class FillSettled(Event, frozen=True, kw_only=True, gc=False):
     status: SettlementStatus
 
 
+class OperationSigned(Event, frozen=True, kw_only=True, gc=False):
+    """The operation's transaction is signed, its hash known, and it is about to be sent."""
+
+    KIND: ClassVar[str] = "OperationSigned"
+
+    operation_id: OperationId
+    transaction_hash: str
+
+
 class OperationConfirmed(Event, frozen=True, kw_only=True, gc=False):
     """A split, merge, convert or redeem is final; idempotent by ``operation_id``."""
 
@@ -363,8 +372,8 @@ DURABLE: Final[Mapping[str, type[Event]]] = {
         RunStarted, RunStopped, CashDeposited, TradingStateChanged, Reconciled,
         ReconciliationFailed, FeedConnected, FeedDisconnected, DecisionMade, OrderSigned,
         OrderAccepted, OrderRejected, SubmitUnknown, OrderFilled, OrderCanceled, OrderExpired,
-        CancelRejected, FillSettled, OperationConfirmed, OperationRejected, MarketResolved,
-        OperatorCommanded,
+        CancelRejected, FillSettled, OperationSigned, OperationConfirmed, OperationRejected,
+        MarketResolved, OperatorCommanded,
     )
 }  # fmt: skip
 """Kind -> type of every journalled fact."""

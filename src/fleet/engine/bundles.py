@@ -57,6 +57,8 @@ class OperationState:
     command: RunOperation
     status: OperationStatus = OperationStatus.PENDING
     ended_ns: int = 0
+    transaction_hash: str = ""
+    """Of the transaction that carries it out; empty until it is signed (or where there is none)."""
 
 
 @dataclass(slots=True)
@@ -243,6 +245,29 @@ class Bundles:
             bundle.operations.append(state)
         self._operations[command.operation_id] = (bundle, state)
         self._pending[command.operation_id] = command
+
+    def sign_operation(self, operation_id: OperationId, transaction_hash: str) -> None:
+        """Note the transaction of an operation; another one for the same operation is an anomaly.
+
+        Whoever sees the hash after a crash asks the chain for it instead of sending anew.
+        """
+        found = self._operations.get(operation_id)
+        if found is None:
+            self.anomaly = f"a transaction for unknown operation {operation_id}"
+            return
+        _, state = found
+        if state.transaction_hash not in {"", transaction_hash}:
+            self.anomaly = (
+                f"operation {operation_id} has transaction {state.transaction_hash}, not"
+                f" {transaction_hash}"
+            )
+            return
+        state.transaction_hash = transaction_hash
+
+    def transaction(self, operation_id: OperationId) -> str:
+        """The hash of an operation's transaction; empty if none was signed."""
+        found = self._operations.get(operation_id)
+        return found[1].transaction_hash if found is not None else ""
 
     def end_operation(
         self, operation_id: OperationId, status: OperationStatus, cash: Cash, now_ns: int

@@ -77,6 +77,7 @@ class State:
             ev.CancelRejected: self._order_fact,
             ev.OrderFilled: self._filled,
             ev.FillSettled: self._settled,
+            ev.OperationSigned: self._operation_signed,
             ev.OperationConfirmed: self._operated,
             ev.OperationRejected: self._operation_rejected,
             ev.MarketResolved: self._resolved,
@@ -225,6 +226,10 @@ class State:
             self.bundles.end_operation(
                 event.operation_id, OperationStatus.CONFIRMED, event.cash, event.ts_event
             )
+        self._collect_anomalies()
+
+    def _operation_signed(self, event: ev.OperationSigned) -> None:
+        self.bundles.sign_operation(event.operation_id, event.transaction_hash)
         self._collect_anomalies()
 
     def _operation_rejected(self, event: ev.OperationRejected) -> None:
