@@ -1,0 +1,296 @@
+"""Polymarket's contracts beside the exchanges: where they live, and the calls made to them.
+
+A call is a value (``Split``, ``Merge``, ...); ``encode`` makes the contract address and the call
+data of it, ``decode`` reads them back. Amounts are base units (1e-6) as on chain, ids are texts of
+0x and 64 hex digits. The bot's side encodes, the sandbox's chain decodes.
+
+Addresses, functions and approvals: the venue's contract list and the official client's
+configuration, read 2026-11; adapters as in the source of ctf-exchange-v2. Only Polygon has them.
+
+Invariant: only calls of the closed union ``ChainCall`` can be encoded or decoded, and their
+collateral is always pUSD, so nothing here can describe a transfer to somebody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from eth_abi.abi import decode as abi_decode
+from eth_abi.abi import encode as abi_encode
+from eth_abi.exceptions import DecodingError
+
+from fleet.venues.polymarket.contracts import (
+    POLYGON,
+    ContractError,
+    Exchange,
+    exchange_address,
+)
+from fleet.venues.polymarket.keys import checksum_address, keccak
+
+UNLIMITED: Final = 2**256 - 1
+"""The allowance that is never used up: what the official client approves."""
+PARENT_NONE: Final = bytes(32)
+PARTITION: Final = (1, 2)
+"""YES is slot 1 and NO slot 2 of a condition; adapters ignore it and want it anyway."""
+
+
+class Contract(Enum):
+    """The contracts an account's calls go to (Polygon)."""
+
+    PUSD = "0xC011a7E12a19f7B1f670d46F03B03f3342E82DFB"
+    CTF = "0x4D97DCd97eC945f40cF65F87097ACe5EA0476045"
+    CTF_ADAPTER = "0xAdA100Db00Ca00073811820692005400218FcE1f"
+    NEG_RISK_CTF_ADAPTER = "0xadA2005600Dec949baf300f4C6120000bDB6eAab"
+    NEG_RISK_ADAPTER = "0xd91E80cF2E7be2e162c6513ceD06f1dD0dA35296"
+    """Only read: it numbers the questions of an outcome set."""
+    POSITION_MANAGER = "0x006F54F7f9A22e0000CC2AB60031000000ae9fEF"
+
+    @property
+    def address(self) -> str:
+        """Checksummed."""
+        return self.value
+
+
+class CallUnknown(ValueError):  # noqa: N818 - named for what happened
+    """Call data that is none of the calls this program makes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Turn ``amount`` pUSD into ``amount`` of YES and of NO."""
+
+    condition_id: str
+    amount: int
+    neg_risk: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge:
+    """Turn ``amount`` of YES and of NO into ``amount`` pUSD."""
+
+    condition_id: str
+    amount: int
+    neg_risk: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redeem:
+    """Turn all YES and all NO of a resolved condition into what they pay."""
+
+    condition_id: str
+    neg_risk: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convert:
+    """Turn ``amount`` NO of the questions in ``index_set`` into YES of the others and pUSD."""
+
+    event_market_id: str
+    index_set: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approve:
+    """Let ``spender`` take up to ``amount`` pUSD."""
+
+    spender: str
+    amount: int = UNLIMITED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApproveForAll:
+    """Let ``operator`` move all outcome tokens of ``ledger``, or no longer."""
+
+    ledger: Contract
+    operator: str
+    approved: bool = True
+
+
+ChainCall = Split | Merge | Redeem | Convert | Approve | ApproveForAll
+
+_ADAPTER_ARGUMENTS: Final = ("address", "bytes32", "bytes32", "uint256[]", "uint256")
+_SIGNATURES: Final[Mapping[str, tuple[str, ...]]] = {
+    "splitPosition": _ADAPTER_ARGUMENTS,
+    "mergePositions": _ADAPTER_ARGUMENTS,
+    "redeemPositions": _ADAPTER_ARGUMENTS[:-1],
+    "convertPositions": ("bytes32", "uint256", "uint256"),
+    "approve": ("address", "uint256"),
+    "setApprovalForAll": ("address", "bool"),
+}
+
+
+def _selectors() -> dict[bytes, str]:
+    return {selector(name, arguments): name for name, arguments in _SIGNATURES.items()}
+
+
+def selector(name: str, arguments: tuple[str, ...]) -> bytes:
+    """The four bytes that name a function: the start of the Keccak of its signature."""
+    return keccak(f"{name}({','.join(arguments)})".encode())[:4]
+
+
+_NAMES: Final = _selectors()
+
+
+def adapter(*, neg_risk: bool) -> Contract:
+    """The collateral adapter a market's split, merge and redeem go to."""
+    return Contract.NEG_RISK_CTF_ADAPTER if neg_risk else Contract.CTF_ADAPTER
+
+
+def require_polygon(chain_id: int) -> None:
+    """Raise ``ContractError`` for a chain on which the adapters have no address."""
+    if chain_id != POLYGON:
+        raise ContractError(
+            f"chain id {chain_id} has no Polymarket adapters; operations need {POLYGON} (Polygon)"
+        )
+
+
+def encode(call: ChainCall) -> tuple[str, bytes]:
+    """The contract's address and the call data. Raises ``ContractError`` for a malformed id."""
+    match call:
+        case Split() | Merge():
+            name = "splitPosition" if isinstance(call, Split) else "mergePositions"
+            to, arguments = adapter(neg_risk=call.neg_risk), _adapter_arguments(call.condition_id)
+            return to.address, _packed(name, (*arguments, _amount(call.amount)))
+        case Redeem():
+            to, arguments = adapter(neg_risk=call.neg_risk), _adapter_arguments(call.condition_id)
+            return to.address, _packed("redeemPositions", arguments)
+        case Convert():
+            numbers = (call.index_set, _amount(call.amount))
+            packed = _packed("convertPositions", (word(call.event_market_id), *numbers))
+            return Contract.NEG_RISK_CTF_ADAPTER.address, packed
+        case Approve():
+            return Contract.PUSD.address, _packed("approve", (call.spender, call.amount))
+        case ApproveForAll():
+            return call.ledger.address, _packed("setApprovalForAll", (call.operator, call.approved))
+
+
+def decode(to: str, call_data: bytes) -> ChainCall:
+    """The call that ``call_data`` to the contract at ``to`` is. Raises ``CallUnknown``."""
+    name = _NAMES.get(call_data[:4], "")
+    contract = next((c for c in Contract if c.address.lower() == to.lower()), None)
+    if not name or contract is None:
+        raise CallUnknown(f"0x{call_data[:4].hex()} of {to} is no call known here")
+    try:
+        values = abi_decode(_SIGNATURES[name], call_data[4:])
+    except DecodingError as error:
+        raise CallUnknown(f"the arguments of {name} cannot be read: {error}") from error
+    reader = _READERS.get((contract, name))
+    if reader is None:
+        raise CallUnknown(f"{contract.name} has no {name}")
+    return reader(values)
+
+
+def word(text: str) -> bytes:
+    """The 32 bytes of 0x and 64 hex digits. Raises ``ContractError``."""
+    try:
+        value = bytes.fromhex(text[2:])
+    except ValueError:
+        value = b""
+    if len(value) != 32 or text[:2] != "0x" or len(text) != 66:
+        raise ContractError(f"{text!r} is not 0x and 64 hex digits, as an id on chain is")
+    return value
+
+
+# --- what a wallet has to allow ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """One permission: ``call`` gives it, ``purpose`` says what fails without it."""
+
+    call: Approve | ApproveForAll
+    purpose: str
+
+
+def required_approvals(chain_id: int = POLYGON) -> tuple[Approval, ...]:
+    """What an EOA must have approved to trade and to operate on its tokens.
+
+    The official client approves more (perps, combos, automatic redemption); nothing here uses
+    them, so nothing here asks for them.
+    """
+    require_polygon(chain_id)
+    places = {
+        exchange_address(chain_id, Exchange.STANDARD_V2): "standard markets",
+        exchange_address(chain_id, Exchange.NEG_RISK_V2): "neg-risk markets",
+    }
+    adapters = {
+        Contract.CTF_ADAPTER.address: "standard markets",
+        Contract.NEG_RISK_CTF_ADAPTER.address: "neg-risk markets",
+    }
+    third = exchange_address(chain_id, Exchange.V3)
+    return (
+        *(Approval(call=Approve(spender=a), purpose=f"buy in {p}") for a, p in places.items()),
+        Approval(call=Approve(spender=third), purpose="buy in Protocol V2 markets"),
+        *(Approval(call=Approve(spender=a), purpose=f"split in {p}") for a, p in adapters.items()),
+        *(
+            Approval(call=ApproveForAll(ledger=Contract.CTF, operator=a), purpose=f"sell in {p}")
+            for a, p in places.items()
+        ),
+        *(
+            Approval(
+                call=ApproveForAll(ledger=Contract.CTF, operator=a),
+                purpose=f"merge, redeem and convert in {p}",
+            )
+            for a, p in adapters.items()
+        ),
+        Approval(
+            call=ApproveForAll(ledger=Contract.POSITION_MANAGER, operator=third),
+            purpose="sell in Protocol V2 markets",
+        ),
+    )
+
+
+# --- inside ------------------------------------------------------------------------------------
+
+
+def _packed(name: str, values: tuple[object, ...]) -> bytes:
+    arguments = _SIGNATURES[name]
+    return selector(name, arguments) + abi_encode(arguments, values)
+
+
+def _adapter_arguments(condition_id: str) -> tuple[object, ...]:
+    return (Contract.PUSD.address, PARENT_NONE, word(condition_id), PARTITION)
+
+
+def _amount(amount: int) -> int:
+    if not 0 < amount <= UNLIMITED:
+        raise ContractError(f"an amount of {amount} base units cannot be moved")
+    return amount
+
+
+def _text(value: bytes) -> str:
+    return "0x" + value.hex()
+
+
+_Values = tuple[Any, ...]
+
+
+def _readers() -> dict[tuple[Contract, str], Callable[[_Values], ChainCall]]:
+    found: dict[tuple[Contract, str], Callable[[_Values], ChainCall]] = {
+        (Contract.NEG_RISK_CTF_ADAPTER, "convertPositions"): lambda v: Convert(
+            event_market_id=_text(v[0]), index_set=v[1], amount=v[2]
+        ),
+        (Contract.PUSD, "approve"): lambda v: Approve(spender=checksum_address(v[0]), amount=v[1]),
+    }
+    for to, neg_risk in ((Contract.CTF_ADAPTER, False), (Contract.NEG_RISK_CTF_ADAPTER, True)):
+        found[to, "splitPosition"] = lambda v, n=neg_risk: Split(  # type: ignore[misc]
+            condition_id=_text(v[2]), amount=v[4], neg_risk=n
+        )
+        found[to, "mergePositions"] = lambda v, n=neg_risk: Merge(  # type: ignore[misc]
+            condition_id=_text(v[2]), amount=v[4], neg_risk=n
+        )
+        found[to, "redeemPositions"] = lambda v, n=neg_risk: Redeem(  # type: ignore[misc]
+            condition_id=_text(v[2]), neg_risk=n
+        )
+    for ledger in (Contract.CTF, Contract.POSITION_MANAGER):
+        found[ledger, "setApprovalForAll"] = lambda v, at=ledger: ApproveForAll(  # type: ignore[misc]
+            ledger=at, operator=checksum_address(v[0]), approved=v[1]
+        )
+    return found
+
+
+_READERS: Final = _readers()
