@@ -511,5 +511,6 @@ def test_a_signed_operation_is_recorded_and_found_again() -> None:
     (sent,) = operations_of(made.wish(split_of_ten()))
     signed = ev.OperationSigned(operation_id=sent.operation_id, transaction_hash="0xaa")
     made.say(signed)
+    written = [entry.event for entry in made.journal.read()]
     assert written[-1] == signed
     assert fold(written).bundles.transaction(sent.operation_id) == "0xaa"
