@@ -40,7 +40,8 @@ def market_object(market: MarketState) -> dict[str, Any]:
         "market_slug": spec.slug,
         "end_date_iso": iso(spec.end_ns)[:10] + "T00:00:00Z",
         "game_start_time": iso(spec.game_start_ns) if spec.game_start_ns else None,
-        "seconds_delay": 0,
+        # Whole seconds here: the 50 ms of timed markets are not told.
+        "seconds_delay": spec.taker_delay_ms // 1_000,
         "fpmm": "",
         "maker_base_fee": base_fee,
         "taker_base_fee": base_fee,

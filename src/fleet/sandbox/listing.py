@@ -11,6 +11,7 @@ from typing import Final
 
 from fleet.domain.units import SCALE, Price, Qty
 from fleet.sandbox.latent import LatentProcess
+from fleet.sandbox.liquidity import Liquidity
 from fleet.sandbox.maker_flow import MarketFlow
 from fleet.sandbox.market_book import MarketBook
 from fleet.sandbox.universe import EventSpec, MarketSpec
@@ -36,10 +37,17 @@ class MarketState:
     closed_ns: int = 0
     history: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=HISTORY_POINTS))
     """(seconds, YES mid at 1e-8), one a minute."""
+    pool: Liquidity = field(init=False)
+    """The shared liquidity of both tokens: the flow's and the users'."""
+
+    def __post_init__(self) -> None:
+        """Let the flow's takers trade with everybody."""
+        self.pool = Liquidity(self.flow.book)
+        self.flow.take = self.pool.take
 
     @property
     def book(self) -> MarketBook:
-        """The shared liquidity of both tokens."""
+        """The flow's own part of the liquidity."""
         return self.flow.book
 
     @property
@@ -54,31 +62,23 @@ class MarketState:
 
     def best(self, outcome: int, *, buy: bool) -> Price | None:
         """Best bid (``buy``) or ask of the YES (0) or NO (1) token; None if the side is empty."""
-        book = self.book
-        yes_side = buy if outcome == 0 else not buy
-        index = book.best(buy=yes_side)
-        if index in {0, book.top}:
+        price = self.pool.best(buy=buy if outcome == 0 else not buy)
+        if price is None:
             return None
-        price = index * book.tick
-        return Price(price if outcome == 0 else SCALE - price)
+        return price if outcome == 0 else Price(SCALE - price)
 
     def depth(self, outcome: int, *, buy: bool) -> Qty:
         """Shares at the best bid or ask of a token."""
-        book = self.book
         yes_side = buy if outcome == 0 else not buy
-        index = book.best(buy=yes_side)
-        return Qty(0) if index in {0, book.top} else book.qty(buy=yes_side, index=index)
+        price = self.pool.best(buy=yes_side)
+        return Qty(0) if price is None else self.pool.total(buy=yes_side, price=price)
 
     def levels(self, outcome: int, *, buy: bool) -> list[tuple[Price, Qty]]:
         """A token's side, best first: the NO side is the YES side mirrored."""
-        book = self.book
         yes_side = buy if outcome == 0 else not buy
         return [
-            (
-                Price(i * book.tick if outcome == 0 else SCALE - i * book.tick),
-                book.qty(buy=yes_side, index=i),
-            )
-            for i in book.levels(buy=yes_side)
+            (yes if outcome == 0 else Price(SCALE - yes), qty)
+            for yes, qty in self.pool.levels(buy=yes_side)
         ]
 
     def mid(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,6 +67,8 @@ class MarketFlow:
     ) -> None:
         """Fill an empty book around ``fair``."""
         self.book = MarketBook(tick)
+        self.take: Callable[..., list[Match]] = self.book.take
+        """How its takers take; whoever adds others' orders to the market puts in theirs."""
         self.fair = fair
         self.frozen = False
         """While set, only levels behind the best prices move (a mispricing is standing)."""
@@ -267,4 +270,4 @@ class MarketFlow:
         if not levels:
             return None
         qty = to_qty(self._fit.trade_size.draw(self._rng))
-        return TakerTrade(buy, tuple(self.book.take(buy=buy, qty=qty, limit=levels[-1])))
+        return TakerTrade(buy, tuple(self.take(buy=buy, qty=qty, limit=levels[-1])))

@@ -16,6 +16,7 @@ import msgspec
 
 from fleet.clock import NS_PER_MS
 from fleet.domain.units import SCALE, Price, format_units
+from fleet.sandbox.liquidity import QTY_PER_BASE
 from fleet.sandbox.listing import MarketState
 from fleet.sandbox.market_book import LevelChange
 from fleet.sandbox.universe import FEE_RATES, REBATE_RATES
@@ -109,8 +110,10 @@ def price_change_frame(market: MarketState, changes: Sequence[LevelChange], at_n
     entries = []
     best = [(_best_text(market, o, buy=True), _best_text(market, o, buy=False)) for o in (0, 1)]
     for change in changes:
-        size = format_units(change.qty)
         yes = change.index * market.tick
+        # What a change says is the flow's; the level is everybody's.
+        users = market.pool.of_users(buy=change.buy, price=Price(yes)) * QTY_PER_BASE
+        size = format_units(change.qty + users)
         for outcome, price, buy in ((0, yes, change.buy), (1, SCALE - yes, not change.buy)):
             token, price_text = market.spec.tokens[outcome], format_units(price)
             # The venue sends an order's hash here, of no use to a book (py-clob-client-v2 #117).

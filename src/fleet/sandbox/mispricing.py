@@ -116,7 +116,7 @@ class Plan:
 
 def eligible(group: GroupState, kind: Kind) -> bool:
     """Whether a mispricing of ``kind`` may be made in a group now."""
-    if group.mispriced or group.event.augmented:
+    if group.mispriced or group.event.augmented or any(m.closed for m in group.markets):
         return False
     if kind == "ladder":
         return group.event.kind in {"by_date", "above"}

@@ -25,6 +25,7 @@ from fleet.sandbox.latent import (
     LatentProcess,
     SingleFair,
 )
+from fleet.sandbox.liquidity import Taken
 from fleet.sandbox.listing import GroupState, Listings, MarketState
 from fleet.sandbox.maker_flow import MarketFlow, TakerTrade
 from fleet.sandbox.market_book import LevelChange
@@ -78,12 +79,24 @@ class SimulatorSettings:
             )
 
 
+Bests = tuple[Price | None, Price | None]
+
+
 class MarketSimulator:
     """All markets of one sandbox. ``step`` moves time on and returns what was published."""
 
-    def __init__(self, settings: SimulatorSettings, start_ns: int) -> None:
-        """List every market at ``start_ns``; nothing has moved yet."""
+    def __init__(self, settings: SimulatorSettings, start_ns: int, *, listed_ns: int = 0) -> None:
+        """List every market at ``start_ns``; nothing has moved yet.
+
+        ``listed_ns`` is when an earlier run of the same universe began (its dates count from it).
+        """
         self.settings = settings
+        self.on_users_hit: Callable[[MarketState, bool, Sequence[Taken], int], None] = lambda *_: (
+            None
+        )
+        """Told of each trade of the flow with users' orders: market, YES bought, parts, time."""
+        self.on_resolved: Callable[[MarketState, int], None] = lambda *_: None
+        """Told of each resolution before its frame is published."""
         self.listings = Listings()
         self.truth: deque[Mispricing] = deque(maxlen=TRUTH_KEPT)
         self.mispricings = 0
@@ -95,7 +108,7 @@ class MarketSimulator:
         self.now_ns = start_ns
         self._due: list[tuple[int, int, Callable[[int], list[Frame]]]] = []
         self._count = 0
-        self._universe = UniverseBuilder(settings.seed, start_ns)
+        self._universe = UniverseBuilder(settings.seed, listed_ns or start_ns)
         self._chance = self._stream("mispricing")
         for event in self._universe.build():
             self._list(event, start_ns)
@@ -103,8 +116,8 @@ class MarketSimulator:
             window = UPDOWN_SECONDS * NS_PER_SECOND
             self._open_timed(start_ns - start_ns % window, start_ns)
         if settings.mispricing_every_s:
-            self._at(start_ns + FIRST_MISPRICING_NS, lambda now: self._misprice(now, good=True))
-            self._at(
+            self.at(start_ns + FIRST_MISPRICING_NS, lambda now: self._misprice(now, good=True))
+            self.at(
                 start_ns + FIRST_MISPRICING_NS // 2, lambda now: self._misprice(now, good=False)
             )
 
@@ -125,7 +138,8 @@ class MarketSimulator:
         self.now_ns = now_ns
         return frames
 
-    def _at(self, due_ns: int, act: Callable[[int], list[Frame]]) -> None:
+    def at(self, due_ns: int, act: Callable[[int], list[Frame]]) -> None:
+        """Have something done when its time comes; it gives the frames it publishes."""
         self._count += 1
         heapq.heappush(self._due, (due_ns, self._count, act))
 
@@ -147,7 +161,7 @@ class MarketSimulator:
         group = GroupState(event=event, latent=latent, markets=tuple(markets), refreshed_ns=now_ns)
         self.listings.add(group)
         rng = self._stream(f"fair:{event.slug}")
-        self._at(
+        self.at(
             now_ns + self._delay_ns(FAIR_REFRESH_MS_MEAN),
             lambda now: self._refresh(group, rng, now),
         )
@@ -159,44 +173,71 @@ class MarketSimulator:
 
     def _schedule_arrival(self, market: MarketState, now_ns: int) -> None:
         delay_ns = self._delay_ns(market.flow.next_delay_ms() / market.spec.activity)
-        self._at(now_ns + delay_ns, lambda now: self._arrive(market, now))
+        self.at(now_ns + delay_ns, lambda now: self._arrive(market, now))
 
     def _arrive(self, market: MarketState, now_ns: int) -> list[Frame]:
         if market.closed:
             return []
         self._schedule_arrival(market, now_ns)
-        before = (market.book.best_bid, market.book.best_ask)
+        before = market.pool.bests()
         event = market.flow.arrive()
         frames = self._changed(market, event.changes, now_ns, before)
         if event.trade is not None and event.trade.matches:
-            frames += self._traded(market, event.trade, now_ns, before)
+            if market.pool.hits:
+                hits, market.pool.hits = market.pool.hits, []
+                self.on_users_hit(market, event.trade.buy, hits, now_ns)
+            frames += self.traded(market, event.trade, now_ns, before)
         self._note_minute(market, now_ns)
         return frames
 
     def _changed(
-        self,
-        market: MarketState,
-        changes: Sequence[LevelChange],
-        now_ns: int,
-        before: tuple[int, int],
+        self, market: MarketState, changes: Sequence[LevelChange], now_ns: int, before: Bests
     ) -> list[Frame]:
-        """Publish level changes, and the best prices if they moved."""
+        """The flow changed levels: let it trade with the users' orders it reached, and publish."""
         if not changes:
             return []
+        if market.pool.quiet:
+            return self.changed(market, changes, now_ns, before)
+        for change in changes:
+            market.pool.note(change)
+        frames: list[Frame] = []
+        while (crossed := market.pool.uncross()) is not None:
+            buy, taken = crossed
+            self.on_users_hit(market, buy, taken, now_ns)
+            trade = TakerTrade(buy, tuple(market.pool.matches(taken)))
+            frames += self.traded(market, trade, now_ns, before)
+            before = market.pool.bests()
+        # Fresh books came with a trade, and tell the changes too.
+        return frames or self.changed(market, changes, now_ns, before)
+
+    def changed(
+        self, market: MarketState, changes: Sequence[LevelChange], now_ns: int, before: Bests
+    ) -> list[Frame]:
+        """Publish level changes (the flow's quantities), and the best prices if they moved."""
         market.updated_ns = now_ns
         frames = [price_change_frame(market, changes, now_ns)]
-        if before != (market.book.best_bid, market.book.best_ask):
+        if before != market.pool.bests():
             frames += best_frames(market, now_ns)
             self._watch_edge(market, now_ns)
         return frames
 
-    def _traded(
-        self, market: MarketState, trade: TakerTrade, now_ns: int, before: tuple[int, int]
+    def traded(
+        self,
+        market: MarketState,
+        trade: TakerTrade,
+        now_ns: int,
+        before: Bests,
+        *,
+        outcome: int | None = None,
     ) -> list[Frame]:
-        """Publish a trade as the venue does: fresh books, then a print for each level taken."""
+        """Publish a trade as the venue does: fresh books, then a print for each level taken.
+
+        ``outcome`` is the taker's token; the flow's takers come in either.
+        """
         market.updated_ns = now_ns
-        # The taker came in either token: buying YES at p is selling NO at 1 - p in the same book.
-        outcome = (now_ns // NS_PER_MS) % 2
+        if outcome is None:
+            # Buying YES at p is selling NO at 1 - p in the same book.
+            outcome = (now_ns // NS_PER_MS) % 2
         buy = trade.buy if outcome == 0 else not trade.buy
         prints = []
         for match in trade.matches:
@@ -211,17 +252,17 @@ class MarketSimulator:
             )
         self.prints += 1
         frames = book_frames(market, now_ns) + prints
-        if before != (market.book.best_bid, market.book.best_ask):
+        if before != market.pool.bests():
             frames += best_frames(market, now_ns)
             self._watch_edge(market, now_ns)
         return frames
 
     def _refresh(self, group: GroupState, rng: random.Random, now_ns: int) -> list[Frame]:
         """Let the fair prices move and the makers follow, all legs in the same instant."""
-        if group.markets[0].closed:
+        if all(market.closed for market in group.markets):
             return []
         delay_ms = rng.expovariate(1 / FAIR_REFRESH_MS_MEAN)
-        self._at(now_ns + self._delay_ns(delay_ms), lambda now: self._refresh(group, rng, now))
+        self.at(now_ns + self._delay_ns(delay_ms), lambda now: self._refresh(group, rng, now))
         if group.mispriced:
             return []
         seconds = (now_ns - group.refreshed_ns) / NS_PER_SECOND * self.settings.speed
@@ -232,8 +273,9 @@ class MarketSimulator:
     def _follow(self, group: GroupState, now_ns: int) -> list[Frame]:
         frames = []
         for market, fair in zip(group.markets, group.latent.fairs(), strict=True):
-            before = (market.book.best_bid, market.book.best_ask)
-            frames += self._changed(market, market.flow.move_to(fair), now_ns, before)
+            if not market.closed:
+                before = market.pool.bests()
+                frames += self._changed(market, market.flow.move_to(fair), now_ns, before)
         return frames
 
     def _watch_edge(self, market: MarketState, now_ns: int) -> None:
@@ -243,7 +285,7 @@ class MarketSimulator:
         if beyond and not market.tick_due and book.tick > MILL:
             market.tick_due = True
             delay_ns = int(TICK_CHANGE_DELAY_NS / self.settings.speed)
-            self._at(now_ns + delay_ns, lambda now: self.refine(market, now))
+            self.at(now_ns + delay_ns, lambda now: self.refine(market, now))
 
     def refine(self, market: MarketState, now_ns: int) -> list[Frame]:
         """Give a market the finer tick: the change, then fresh books."""
@@ -259,13 +301,13 @@ class MarketSimulator:
         groups = list(self.listings.groups.values())
         plan = make_plan(groups, self._chance, worthwhile=good)
         if plan is None:
-            self._at(now_ns + MISPRICING_RETRY_NS, lambda now: self._misprice(now, good=good))
+            self.at(now_ns + MISPRICING_RETRY_NS, lambda now: self._misprice(now, good=good))
             return []
         every_s = self.settings.mispricing_every_s
         if not good:
             every_s /= SUB_THRESHOLD_PER_WORTHWHILE
         wait_s = every_s * (0.5 + 0.5 * self._chance.expovariate(1.0))
-        self._at(now_ns + int(wait_s * NS_PER_SECOND), lambda now: self._misprice(now, good=good))
+        self.at(now_ns + int(wait_s * NS_PER_SECOND), lambda now: self._misprice(now, good=good))
         frames = self._displace(plan, now_ns)
         made = record(plan, number=self.mispricings + 1, start_ns=now_ns)
         if made is not None:
@@ -273,7 +315,7 @@ class MarketSimulator:
             self.worthwhile += made.worthwhile
             self.truth.append(made)
         through = plan.kind != "ladder" and self._chance.random() < THROUGH_SHARE
-        self._at(now_ns + plan.life_ns, lambda now: self._settle(plan, now, through=through))
+        self.at(now_ns + plan.life_ns, lambda now: self._settle(plan, now, through=through))
         return frames
 
     def _displace(self, plan: Plan, now_ns: int) -> list[Frame]:
@@ -283,7 +325,7 @@ class MarketSimulator:
             market.flow.frozen = True
         frames = []
         for market, outcome in plan.bundle:
-            before = (market.book.best_bid, market.book.best_ask)
+            before = market.pool.bests()
             buy = outcome == 1  # buying NO takes the YES bids
             price = market.best(outcome, buy=False)
             if market is plan.displaced or price is None:
@@ -292,7 +334,7 @@ class MarketSimulator:
             changes = market.flow.deepen(buy=buy, qty=depth)
             frames += self._changed(market, changes, now_ns, before)
         moved = plan.displaced
-        before = (moved.book.best_bid, moved.book.best_ask)
+        before = moved.pool.bests()
         yes = plan.index * moved.tick
         leg_price = Price(SCALE - yes if plan.buy else yes)
         depth = Qty(max(plan.qty, 2 * least_shares(leg_price) * SCALE))
@@ -317,16 +359,21 @@ class MarketSimulator:
         """List the timed market of a window and schedule its resolution."""
         group = self._list(self._universe.updown(window_start_ns), now_ns)
         end_ns = window_start_ns + UPDOWN_SECONDS * NS_PER_SECOND
-        self._at(end_ns, lambda now: self._resolve_timed(group, now))
+        self.at(end_ns, lambda now: self._resolve_timed(group, now))
         return [new_market_frame(group.markets[0], now_ns)]
 
     def _resolve_timed(self, group: GroupState, now_ns: int) -> list[Frame]:
         market = group.markets[0]
         winner = 0 if market.flow.fair >= 0.5 else 1
-        market.winner, market.closed_ns, market.updated_ns = winner, now_ns, now_ns
+        frames = [] if market.closed else self.resolve(market, winner, now_ns)
         self.listings.retire(group)
-        frames = [market_resolved_frame(market, winner, now_ns)]
         return frames + self._open_timed(now_ns, now_ns)
+
+    def resolve(self, market: MarketState, winner: int, now_ns: int) -> list[Frame]:
+        """Close an open market for good."""
+        market.winner, market.closed_ns, market.updated_ns = winner, now_ns, now_ns
+        self.on_resolved(market, now_ns)
+        return [market_resolved_frame(market, winner, now_ns)]
 
     @staticmethod
     def _note_minute(market: MarketState, now_ns: int) -> None:

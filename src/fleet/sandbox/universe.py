@@ -9,7 +9,7 @@ legs), fine ticks, markets without fees, a market about to change its tick, and 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from fleet.clock import NS_PER_DAY
@@ -45,6 +45,8 @@ class MarketSpec:
     placeholder: bool = False
     game_start_ns: int = 0
     activity: float = 1.0
+    taker_delay_ms: int = 0
+    """How long the exchange holds back an order that would take (reference 8)."""
 
     @property
     def fees(self) -> FeeSchedule:
@@ -86,6 +88,12 @@ def derived_token(seed: int, what: str) -> str:
     return str(int(derived_hex(seed, what), 16))
 
 
+TAKER_DELAYS_MS: Final = {"harbor-vs-comets": 1_000, "bay-vs-prairie": 3_000}
+"""Games whose takers wait; football had 1 s on the venue (reference 8)."""
+TIMED_DELAY_MS: Final = 50
+"""Of the venue's crypto up/down markets since 2026-08-17 (reference 8)."""
+TIMED_MARKET_IDS: Final = 1_000_000
+TIMED_EVENT_IDS: Final = 100_000
 BY_DATE_STEP_DAYS: Final = 7
 UPDOWN_SECONDS: Final = 300
 _SINGLE_VOLATILITY: Final = {
@@ -136,7 +144,11 @@ class UniverseBuilder:
             end_ns=end_ns,
             outcomes=("Up", "Down"),
         )
-        return self._event(slug, market.question, "crypto", "single", (market,), 0.03)
+        # Windows are numbered by the clock: a restart lists the same one under the same ids.
+        window = seconds // UPDOWN_SECONDS
+        market = replace(market, id=str(TIMED_MARKET_IDS + window), taker_delay_ms=TIMED_DELAY_MS)
+        event = self._event(slug, market.question, "crypto", "single", (market,), 0.03)
+        return replace(event, id=str(TIMED_EVENT_IDS + window))
 
     def _single(
         self,
@@ -158,6 +170,7 @@ class UniverseBuilder:
             end_ns=end_ns,
             outcomes=outcomes,
             game_start_ns=end_ns if outcomes != YES_NO else 0,
+            taker_delay_ms=TAKER_DELAYS_MS.get(slug, 0),
         )
         return self._event(
             slug, question, category, "single", (market,), _SINGLE_VOLATILITY[category]
@@ -247,6 +260,7 @@ class UniverseBuilder:
         placeholder: bool = False,
         question_id: str = "",
         game_start_ns: int = 0,
+        taker_delay_ms: int = 0,
     ) -> MarketSpec:
         self._next_market += 1
         seed = self._seed
@@ -269,4 +283,5 @@ class UniverseBuilder:
             neg_risk_other=neg_risk_other,
             placeholder=placeholder,
             game_start_ns=game_start_ns,
+            taker_delay_ms=taker_delay_ms,
         )
