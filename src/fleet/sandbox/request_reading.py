@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -23,10 +23,12 @@ BATCH_MAX: Final = 500
 
 @dataclass(slots=True)
 class ApiError(Exception):
-    """An error answer: HTTP status and text."""
+    """An error answer: HTTP status and text, further ``fields`` of its body, headers."""
 
     status: int
     text: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class TokenRequest(msgspec.Struct):
@@ -99,10 +101,15 @@ async def token_batch(request: web.Request) -> list[TokenRequest]:
     return batch
 
 
-def json_answer(value: Any, *, status: int = 200) -> web.Response:
+def json_answer(
+    value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
     """A JSON answer."""
     return web.Response(
-        body=msgspec.json.encode(value), status=status, content_type="application/json"
+        body=msgspec.json.encode(value),
+        status=status,
+        headers=headers,
+        content_type="application/json",
     )
 
 
