@@ -13,12 +13,12 @@ from fleet.journal.allowances import AllowanceBoard, Scope
 from fleet.journal.claims import ClaimBoard
 from fleet.journal.fleet import FleetState
 
-BOTS = ("ArbHunter", "PolyAI", "EliteMimic", "Trader")
-SCOPES = ("fleet", "market:m1", "set:s1")
-TOKENS = ("t1", "t2", "t3")
+BOTS = ("ArbHunter", "PolyAI", "EliteMimic")
+SCOPES = ("fleet", "market:m1")
+TOKENS = ("t1", "t2")
 bots = st.sampled_from(BOTS)
-scopes = st.sampled_from(SCOPES)
-amounts = st.integers(0, 400)
+eighths = st.integers(0, 8)
+GREED = 10**9
 
 
 class Desk:
@@ -28,8 +28,6 @@ class Desk:
         self.file = file
         self.bot = bot
         self.spent = dict.fromkeys(SCOPES, 0)
-        self.tokens: set[str] = set()
-        self.claims: dict[str, int] = {}
         self.board: AllowanceBoard | None = None
         self.allowed: dict[str, int] = {}
 
@@ -58,29 +56,32 @@ class Limits(RuleBasedStateMachine):
         self.caps = dict.fromkeys(SCOPES, 1000)
         self.now_ns = 0
 
-    @initialize(caps=st.tuples(amounts, amounts, st.integers(1, 2000)))
-    def choose(self, caps: tuple[int, int, int]) -> None:
-        self.caps = dict(zip(SCOPES, caps, strict=True))
+    @initialize(fleet=st.integers(0, 1000), market=st.integers(1, 500))
+    def choose(self, fleet: int, market: int) -> None:
+        self.caps = {"fleet": fleet, "market:m1": market}
 
-    @rule(bot=bots)
-    def start(self, bot: str) -> None:
-        """Also what a restart after ``kill -9`` looks like: the memory is gone, the journal not."""
-        self.desks[bot].start()
-
-    @rule(bot=bots, want=st.integers(0, 3000))
-    def refresh(self, bot: str, want: int) -> None:
-        self.desks[bot].refresh(self.caps, self.now_ns, want)
-
-    @rule(bot=bots, scope=scopes, amount=amounts)
-    def spend(self, bot: str, scope: str, amount: int) -> None:
+    @rule(bot=bots, want=st.sampled_from([0, 100, GREED]), eighth=eighths)
+    def live(self, bot: str, want: int, eighth: int) -> None:
+        """Start if it does not run (its memory empty, its journal not), ask, and spend some."""
         desk = self.desks[bot]
-        if desk.board is not None and desk.spent[scope] + amount <= desk.allowed.get(scope, 0):
-            desk.spent[scope] += amount
+        if desk.board is None:
+            desk.start()
+        desk.refresh(self.caps, self.now_ns, want)
+        self.spend(bot, eighth)
 
-    @rule(bot=bots, scope=scopes, amount=amounts)
-    def earn_back(self, bot: str, scope: str, amount: int) -> None:
+    @rule(bot=bots, eighth=eighths)
+    def spend(self, bot: str, eighth: int) -> None:
+        """Use a part of what memory says is allowed, whatever happened on disk since."""
         desk = self.desks[bot]
-        desk.spent[scope] = max(0, desk.spent[scope] - amount)
+        for scope in SCOPES:
+            room = max(0, desk.allowed.get(scope, 0) - desk.spent[scope])
+            desk.spent[scope] += room * eighth // 8
+
+    @rule(bot=bots, eighth=eighths)
+    def earn_back(self, bot: str, eighth: int) -> None:
+        desk = self.desks[bot]
+        for scope in SCOPES:
+            desk.spent[scope] -= desk.spent[scope] * eighth // 8
 
     @rule(bot=bots)
     def kill(self, bot: str) -> None:
@@ -96,17 +97,6 @@ class Limits(RuleBasedStateMachine):
     @rule(seconds=st.integers(1, 60))
     def wait(self, seconds: int) -> None:
         self.now_ns += seconds * 1_000_000_000
-
-    @rule(bot=bots, tokens=st.sets(st.sampled_from(TOKENS)))
-    def claim(self, bot: str, tokens: set[str]) -> None:
-        desk = self.desks[bot]
-        desk.claims |= ClaimBoard(desk.file, wallet="w", bot=bot).claim(sorted(tokens)).held
-
-    @rule(bot=bots, token=st.sampled_from(TOKENS))
-    def unclaim(self, bot: str, token: str) -> None:
-        desk = self.desks[bot]
-        ClaimBoard(desk.file, wallet="w", bot=bot).release([token])
-        desk.claims.pop(token, None)
 
     @invariant()
     def together_never_above_the_cap(self) -> None:
@@ -129,14 +119,47 @@ class Limits(RuleBasedStateMachine):
             for scope, spent in desk.spent.items():
                 yield bot, scope, spent
 
+    def teardown(self) -> None:
+        self.stack.close()
+
+
+class Sharing(RuleBasedStateMachine):
+    """Bots of one wallet claim, give back, are retired by a person, and go on as if they did not
+    know: what each finds to be still its own is nobody else's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        folder = Path(self.stack.enter_context(TemporaryDirectory()))
+        self.boards = {
+            bot: ClaimBoard(
+                self.stack.enter_context(FleetState(folder / "fleet.db")), wallet="w", bot=bot
+            )
+            for bot in BOTS
+        }
+        self.claims: dict[str, dict[str, int]] = {bot: {} for bot in BOTS}
+
+    @rule(bot=bots, tokens=st.sets(st.sampled_from(TOKENS), min_size=1))
+    def claim(self, bot: str, tokens: set[str]) -> None:
+        self.claims[bot] |= self.boards[bot].claim(sorted(tokens)).held
+
+    @rule(bot=bots, token=st.sampled_from(TOKENS))
+    def release(self, bot: str, token: str) -> None:
+        self.boards[bot].release([token])
+        self.claims[bot].pop(token, None)
+
+    @rule(bot=bots, retired=bots)
+    def retire(self, bot: str, retired: str) -> None:
+        self.boards[bot].release_all(retired)
+
     @invariant()
     def an_instrument_is_one_bots(self) -> None:
         for token in TOKENS:
             holders = [
                 bot
-                for bot, desk in self.desks.items()
-                if token in desk.claims
-                and not ClaimBoard(desk.file, wallet="w", bot=bot).lost({token: desk.claims[token]})
+                for bot, claims in self.claims.items()
+                if token in claims and not self.boards[bot].lost({token: claims[token]})
             ]
             assert len(holders) <= 1
 
@@ -145,4 +168,6 @@ class Limits(RuleBasedStateMachine):
 
 
 TestLimits = Limits.TestCase
-TestLimits.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestLimits.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestSharing = Sharing.TestCase
+TestSharing.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
