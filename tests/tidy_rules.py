@@ -56,6 +56,9 @@ LAYERS: Final[dict[str, set[str]]] = {
         "fleet.venues.polymarket.auth",
         "fleet.venues.polymarket.contracts",
         "fleet.venues.polymarket.keys",
+        # And the calls and transactions its chain carries out.
+        "fleet.venues.polymarket.chain_contracts",
+        "fleet.venues.polymarket.chain_transactions",
         "fleet.clock",
         "fleet.logs",
     },
