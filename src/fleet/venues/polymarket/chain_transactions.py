@@ -133,6 +133,12 @@ def read_transaction(raw: str) -> SignedTransaction:
     )
 
 
+def signature_of(raw: str) -> tuple[int, int, int]:
+    """Parity, r and s of bytes that ``read_transaction`` has accepted."""
+    parity, r, s = (_whole(part) for part in rlp.decode(bytes.fromhex(raw[2:])[1:])[9:])
+    return parity, r, s
+
+
 class TransactionSigner:
     """One EOA's transactions. The key stays in its ``SecretKey``; only digests go to it."""
 
