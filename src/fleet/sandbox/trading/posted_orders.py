@@ -11,6 +11,7 @@ wallets that are claimed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +21,12 @@ from fleet.domain.instruments import Side
 from fleet.sandbox.exchange.contract import OrderRequest, Refused
 from fleet.sandbox.listing import Listings
 from fleet.sandbox.trading.accounts import Accounts, ApiKey, Standing
-from fleet.venues.polymarket.contracts import Exchange, SignatureType, exchange_for
+from fleet.venues.polymarket.contracts import (
+    Exchange,
+    SignatureType,
+    exchange_address,
+    exchange_for,
+)
 from fleet.venues.polymarket.keys import SigningError, checksum_address
 from fleet.venues.polymarket.signing import (
     MAX_BATCH,
@@ -110,6 +116,14 @@ def _is_old(body: bytes) -> bool:
     return isinstance(order, dict) and "timestamp" not in order and order.keys() >= _V1_FIELDS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """An order whose origin is proven, and the contract it was signed for."""
+
+    request: OrderRequest
+    exchange_address: str
+
+
 class OrderChecks:
     """Turns posted orders of one sandbox into verified requests."""
 
@@ -119,7 +133,7 @@ class OrderChecks:
         self._listings = listings
         self._chain_id = chain_id
 
-    def verify(self, posted: PostedOrder, key: ApiKey) -> OrderRequest:
+    def verify(self, posted: PostedOrder, key: ApiKey) -> Verified:
         """A request the exchange can believe. Raises ``Refused`` 400 in the venue's words."""
         order = _order(posted)
         if posted.owner != key.owner:
@@ -139,7 +153,7 @@ class OrderChecks:
             raise Refused(400, INVALID_EXPIRATION)
         if posted.post_only and posted.order_type not in _RESTING:
             raise Refused(400, POST_ONLY_TAKES)
-        return OrderRequest(
+        request = OrderRequest(
             order_id="0x" + order_digest(signed, self._chain_id).hex(),
             owner=key.owner,
             address=key.address,
@@ -151,6 +165,9 @@ class OrderChecks:
             tif=posted.order_type,
             post_only=posted.post_only,
             expiration_s=order.expiration_s,
+        )
+        return Verified(
+            request=request, exchange_address=exchange_address(self._chain_id, signed.exchange)
         )
 
     def _verified(self, order: ExchangeOrder, signature: str, address: str) -> ExchangeOrder:
