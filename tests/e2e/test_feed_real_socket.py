@@ -62,9 +62,9 @@ def book(token: str, bid: str = "0.40") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def change(*assets: str, size: str = "7") -> dict[str, Any]:
+def change(*assets: str, size: str = "7", at_ms: int = 1_782_753_357_300) -> dict[str, Any]:
     return {
-        "market": "0xm", "timestamp": "1782753357300", "event_type": "price_change",
+        "market": "0xm", "timestamp": str(at_ms), "event_type": "price_change",
         "price_changes": [
             {"asset_id": a, "price": "0.41", "size": size, "side": "BUY", "hash": "h",
              "best_bid": "0.41", "best_ask": "0.60"} for a in assets
@@ -398,6 +398,62 @@ def test_a_missing_snapshot_is_asked_for_again() -> None:
     venue = Venue()
     venue.without_book.add("12")
     play(story, venue=venue, settings=replace(SETTINGS, snapshot_timeout_ns=50 * NS_PER_MS))
+
+
+def test_frames_that_overtook_each_other_void_their_market_until_a_fresh_snapshot() -> None:
+    async def story(venue: Venue, feed: MarketFeed, seen: Seen) -> None:
+        await until(lambda: len(seen.books()) == 4, "the books")
+        link = venue.connections[0]
+        link.send(change("01", "02", size="9", at_ms=1_782_753_357_400))
+        link.send(change("11", "12", size="8", at_ms=1_782_753_357_350))
+        link.send(change("01", "02", size="5", at_ms=1_782_753_357_399))
+        await until(lambda: seen.of(FeedDisconnected), "the market declared void")
+        await until(lambda: len(seen.books()) == 4, "its books again")
+        assert feed.health().reconnects == 0 and feed.health().awaiting == 0
+
+    venue = Venue()
+    seen = play(story, venue=venue)
+    lost = seen.of(FeedDisconnected)
+    assert [(e.instruments, e.reason) for e in lost] == [(("01", "02"), "frames came out of order")]
+    assert "41000000" not in seen.books()["01"], "the late change is not in the fresh book"
+    assert "500000000" not in {str(c[3]) for e in seen.of(BookChanged) for c in e.changes}
+    operations = [json.loads(t) for t in venue.connections[0].texts if "operation" in t]
+    assert [(o["operation"], o["assets_ids"]) for o in operations] == [
+        ("unsubscribe", ["01", "02"]), ("subscribe", ["01", "02"]),
+    ]  # fmt: skip
+
+
+def test_a_snapshot_older_than_a_change_is_asked_for_again() -> None:
+    async def story(venue: Venue, _: MarketFeed, seen: Seen) -> None:
+        await until(lambda: len(seen.books()) == 4, "the books")
+        link = venue.connections[0]
+        link.send(change("01", "02", size="9", at_ms=1_782_753_357_400))
+        link.send(book("01", bid="0.30"))
+        await until(lambda: seen.of(FeedDisconnected), "the book declared void")
+        await until(lambda: len(seen.books()) == 4, "the book again")
+
+    seen = play(story)
+    assert seen.of(FeedDisconnected)[0].instruments == ("01",)
+    assert "30000000" not in seen.books()["01"]
+
+
+def test_what_is_missing_is_asked_for_although_other_books_come_and_go() -> None:
+    """A market in disorder must not put off the question for a snapshot that never came."""
+
+    async def story(venue: Venue, _: MarketFeed, seen: Seen) -> None:
+        await until(lambda: len(seen.books()) == 3, "three books")
+        link, at_ms = venue.connections[0], 1_782_753_358_000
+        while sum("unsubscribe" in t and '"12"' in t for t in link.texts) < 2:
+            link.send(change("01", "02", at_ms=at_ms))
+            link.send(change("01", "02", at_ms=at_ms - 1))
+            at_ms += 10
+            await asyncio.sleep(0.01)
+        venue.without_book.clear()
+        await until(lambda: "12" in seen.books(), "the missing book")
+
+    venue = Venue()
+    venue.without_book.add("12")
+    play(story, venue=venue, settings=replace(SETTINGS, snapshot_timeout_ns=60 * NS_PER_MS))
 
 
 ROTATING = replace(SETTINGS, session=replace(TIMES, lifetime_ns=150 * NS_PER_MS))

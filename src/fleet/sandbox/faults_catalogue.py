@@ -99,7 +99,7 @@ CATALOGUE: Final[Mapping[Fault, FaultSpec]] = {
         text="a frame is sent twice", chance="frame", where=CHANNELS,
     ),
     Fault.REORDER: FaultSpec(
-        text="a frame is sent after the one that follows it, or after `seconds`",
+        text="a frame comes `seconds` late, after those that followed it",
         chance="frame", where=CHANNELS, seconds=0.2,
     ),
     Fault.NO_REPLAY: FaultSpec(

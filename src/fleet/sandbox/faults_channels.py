@@ -3,13 +3,13 @@
 ``ChannelFaults`` sits in the channel's ``disturb``: it says which payloads take a frame's place.
 Answers such as PONG do not come here, so they go on through a freeze, as at the venue. Each
 connection (``market#3``) has its own chances, so that what happens to it does not depend on how
-many others there are. A frame held back is sent after the one that follows it, or by ``release``.
+many others there are. Frames held back are sent by ``release``, after those that overtook them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fleet.clock import NS_PER_SECOND
@@ -26,8 +26,8 @@ class _Line:
     frozen_until_ns: int = 0
     heals: int = 0
     """How often faults had been cleared when it froze: clearing them thaws it."""
-    held: bytes | None = None
-    held_until_ns: int = 0
+    held: list[tuple[int, bytes]] = field(default_factory=list)
+    """(when to send it, frame)."""
 
 
 class ChannelFaults:
@@ -42,7 +42,7 @@ class ChannelFaults:
         channel.disturb = self.frame
 
     def frame(self, client: Client, payload: bytes) -> Sequence[bytes]:
-        """What to send in place of ``payload``: nothing, it, it twice, or one that waited too."""
+        """What to send in place of ``payload``: nothing, it, or it twice."""
         if not self._faults.active and not self._lines:
             return (payload,)
         line = self._line(client)
@@ -53,18 +53,15 @@ class ChannelFaults:
         freeze_s = self._strike(Fault.FREEZE, line, now_ns)
         if freeze_s is not None:
             line.frozen_until_ns = now_ns + int(freeze_s * NS_PER_SECOND)
-            line.held, line.heals = None, self._faults.heals
+            line.heals = self._faults.heals
+            line.held.clear()
             return ()
         if self._strike(Fault.DROP, line, now_ns) is not None:
             self._channel.cut(client)
             return ()
-        if line.held is not None:
-            held, line.held = line.held, None
-            return (payload, held)
         hold_s = self._strike(Fault.REORDER, line, now_ns)
         if hold_s is not None:
-            line.held = payload
-            line.held_until_ns = now_ns + int(hold_s * NS_PER_SECOND)
+            line.held.append((now_ns + int(hold_s * NS_PER_SECOND), payload))
             return ()
         if self._strike(Fault.DUPLICATE, line, now_ns) is not None:
             return (payload, payload)
@@ -80,9 +77,11 @@ class ChannelFaults:
             client = connected.get(number)
             if client is None:
                 del self._lines[number]
-            elif line.held is not None and now_ns >= line.held_until_ns:
-                held, line.held = line.held, None
-                self._channel.send(client, held)
+                continue
+            due = [held for held in line.held if held[0] <= now_ns]
+            line.held = [held for held in line.held if held[0] > now_ns]
+            for _, payload in due:
+                self._channel.send(client, payload)
 
     def without_snapshots(self, client: Client) -> bool:
         """Whether this subscription gets changes only."""

@@ -8,6 +8,7 @@ snapshot until the shard says otherwise, and it says so whenever it cannot vouch
   subscribe, snapshots. A quiet set of markets is thereby reconnected every 30 s: silence is
   suspect, never "no change". Give quiet sets a longer limit.
 - a frame that could not be read: a change may be missing, so the same as a lost link.
+- a frame older than one before it (``link``): that market's books are void; subscribe again.
 - a tick size changed: the engine voids that book; the shard subscribes again to get its snapshot.
 - no snapshot within ``snapshot_timeout_ns``: subscribe again, with growing patience.
 
@@ -23,7 +24,7 @@ Must not: change a fact, hold a fact back, or take silence for calm.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -46,6 +47,7 @@ from fleet.domain.events import (
 from fleet.domain.instruments import InstrumentId
 from fleet.journal.tape import FrameKind, Tape
 from fleet.venues.polymarket.frames import UNKNOWN_TYPE
+from fleet.venues.polymarket.link import Link
 from fleet.venues.polymarket.wire import Decoder
 from fleet.venues.port import EventSink
 from fleet.venues.transport import Jitter
@@ -111,31 +113,6 @@ class FeedContext:
     def wake(self) -> None:
         """Something changed: look at the deadlines again."""
         self.awake.set()
-
-
-class Link:
-    """One socket of a shard, from the wish to connect to its end."""
-
-    __slots__ = (
-        "awaiting", "dropped", "number", "owned", "patience_ns", "session", "snapshot_due_ns",
-        "socket", "task",
-    )  # fmt: skip
-
-    def __init__(self, session: Session, owned: set[InstrumentId] | None = None) -> None:
-        self.session = session
-        self.socket: SocketLink | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.number = 0
-        self.dropped = False
-        self.awaiting: set[InstrumentId] = set()
-        self.owned = owned
-        """While this is a shard's next link: what it already speaks for. ``None`` when active."""
-        self.patience_ns = 0
-        self.snapshot_due_ns = NEVER_NS
-
-    def wake_ns(self) -> int:
-        """When something is due here, if nothing happens before."""
-        return min(self.session.wake_ns(), self.snapshot_due_ns if self.awaiting else NEVER_NS)
 
 
 class Shard:
@@ -289,7 +266,8 @@ class Shard:
         if feed.tape is not None:
             feed.tape.write(now_ns, link.number, frame)
         events = feed.decode(frame, now_ns)
-        if self.next is None and len(events) == 1 and type(events[0]) is BookChanged:
+        if self.next is None and len(events) == 1 and type(events[0]) is BookChanged \
+                and link.in_order(events[0]):  # fmt: skip
             link.session.data_ns = now_ns
             feed.sink(events)
         elif events:
@@ -299,8 +277,15 @@ class Shard:
         """Everything but a lone change on a shard at rest."""
         passed: list[AnyEvent] = []
         regrid: list[InstrumentId] = []
+        overtaken: list[InstrumentId] = []
         unreadable = ""
         for event in events:
+            if isinstance(event, BookChanged) and not link.in_order(event):
+                overtaken += [change[0] for change in event.changes]
+                continue
+            if isinstance(event, BookSnapshot) and not link.is_news(event):
+                overtaken.append(event.instrument_id)
+                continue
             kept = self._admit(link, event, now_ns)
             if kept is not None:
                 passed.append(kept)
@@ -317,6 +302,8 @@ class Shard:
             return
         if regrid:
             self._resubscribe(link, regrid, now_ns)
+        if overtaken:
+            self._start_afresh(link, overtaken, now_ns)
         if link is self.next and not link.awaiting - self.active.awaiting:
             self._hand_over(link, now_ns)
 
@@ -349,9 +336,10 @@ class Shard:
     # --- snapshots ----------------------------------------------------------------------------
 
     def _await_snapshots(self, link: Link, tokens: Sequence[InstrumentId], now_ns: int) -> None:
+        if not link.awaiting:  # Or those that are missing would wait for ever behind new ones.
+            link.patience_ns = self.feed.settings.snapshot_timeout_ns
+            link.snapshot_due_ns = now_ns + link.patience_ns
         link.awaiting.update(tokens)
-        link.patience_ns = self.feed.settings.snapshot_timeout_ns
-        link.snapshot_due_ns = now_ns + link.patience_ns
 
     def _snapshots_late(self, link: Link, now_ns: int) -> None:
         if not link.awaiting or link.session.state is not SessionState.OPEN:
@@ -376,6 +364,15 @@ class Shard:
             {"operation": "subscribe", "assets_ids": tokens, "custom_feature_enabled": features}
         ))  # fmt: skip
         self.feed.wake()
+
+    def _start_afresh(self, link: Link, overtaken: Iterable[InstrumentId], now_ns: int) -> None:
+        """Declare void what was overtaken, and ask for it; once until the snapshot is there."""
+        link.session.data_ns = now_ns
+        tokens = [token for token in dict.fromkeys(overtaken) if token not in link.awaiting]
+        if tokens:
+            void = tuple(token for token in tokens if self._speaker(token) is link)
+            self._declare_void(link, void, "frames came out of order", now_ns)
+            self._resubscribe(link, tokens, now_ns)
 
     # --- out ----------------------------------------------------------------------------------
 
