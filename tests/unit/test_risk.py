@@ -8,6 +8,7 @@ from msgspec import structs
 
 from fleet.domain import events as ev
 from fleet.domain.commands import (
+    FLATTEN,
     REFUSAL_MEANING,
     BundleId,
     ClientOrderId,
@@ -15,11 +16,13 @@ from fleet.domain.commands import (
     Intent,
     OperationIntent,
     OperationKind,
+    OrderIntent,
     Purpose,
     RefusalCode,
     TimeInForce,
 )
-from fleet.domain.instruments import InstrumentId, Side
+from fleet.domain.instruments import InstrumentId, SetId, Side
+from fleet.engine.allowance import Allowance, exposure_by_market
 from fleet.engine.exposure import (
     free_cash,
     free_tokens,
@@ -323,6 +326,95 @@ def one_market_split_closed_too_early() -> Verdict:
     return judge(made, structs.replace(pair, bundle_id=BundleId("b2")))
 
 
+def allowed(**allowance: Any) -> Rig:
+    """A bot that the fleet allows 20 dollars everywhere, but for what is said."""
+    made = Rig(universe(2, one_set=True))
+    made.open_market(at=NOW)
+    twenty = c("20")
+    made.engine.risk.allowance = Allowance(
+        **{
+            "fleet": twenty,
+            "wallet": twenty,
+            "turnover": twenty,
+            "day": NOW // DAY,
+            "markets": dict.fromkeys(made.state.universe.markets, twenty),
+            "sets": {SetId("s1"): twenty},
+            "set_of": dict.fromkeys(made.state.universe.markets, SetId("s1")),
+            **allowance,
+        }
+    )
+    return made
+
+
+def fleet_says_stop() -> Verdict:
+    return judge(allowed(fleet=c("9.99")), pair)
+
+
+def fleet_on_this_wallet() -> Verdict:
+    return judge(allowed(wallet=c("9.99")), pair)
+
+
+def fleet_today() -> Verdict:
+    return judge(allowed(turnover=c("9.99")), pair)
+
+
+def fleet_of_yesterday() -> Verdict:
+    return judge(allowed(day=NOW // DAY - 1), pair)
+
+
+def fleet_in_one_market() -> Verdict:
+    return judge(allowed(markets={market_id(1): c("9.99")}), pair)
+
+
+def fleet_in_an_unnamed_market() -> Verdict:
+    return judge(allowed(markets={}), pair)
+
+
+def one_set() -> Verdict:
+    return judge(allowed(sets={SetId("s1"): c("9.99")}), pair)
+
+
+def one_set_held_elsewhere() -> Verdict:
+    made = allowed(sets={SetId("s1"): c("14.99")})
+    hold(made, "10", "0.5", token=yes(2))
+    return judge(made, pair)
+
+
+def one_set_in_one_breath() -> Verdict:
+    other = plan(leg(yes(2)), leg(no(2)), name="b2")
+    return judge(allowed(sets={SetId("s1"): c("19.99")}), pair, other)
+
+
+def leg_of_another_bot() -> Verdict:
+    return judge(allowed(instruments=frozenset({yes()})), pair)
+
+
+def order_of_another_bot() -> Verdict:
+    made = allowed()
+    made.wish(pair)
+    made.engine.risk.allowance = Allowance(instruments=frozenset({no()}))
+    return judge(made, order())
+
+
+def flatten_that_buys() -> Verdict:
+    return judge(rig(), structs.replace(loose_sale(), side=BUY))
+
+
+def flatten_beyond_what_is_held() -> Verdict:
+    return judge(rig(), loose_sale())
+
+
+def flatten_on_a_void_book() -> Verdict:
+    made = rig()
+    hold(made, "10", "0.5")
+    made.say(ev.FeedDisconnected(connection="c", instruments=(yes(),), reason="gone"))
+    return judge(made, loose_sale())
+
+
+def loose_sale() -> OrderIntent:
+    return structs.replace(order(side=SELL, purpose=Purpose.UNWIND), bundle_id=FLATTEN)
+
+
 def wallet() -> Verdict:
     return judge(rig(max_wallet_exposure=c("9.99")), pair)
 
@@ -470,6 +562,20 @@ CASES: list[tuple[RefusalCode, Case]] = [
     (R.WALLET_EXPOSURE_REACHED, wallet_with_a_modest_budget),
     (R.WALLET_EXPOSURE_REACHED, wallet_in_one_breath),
     (R.DAY_TURNOVER_REACHED, turnover),
+    (R.FLEET_EXPOSURE_REACHED, fleet_says_stop),
+    (R.WALLET_EXPOSURE_REACHED, fleet_on_this_wallet),
+    (R.DAY_TURNOVER_REACHED, fleet_today),
+    (R.DAY_TURNOVER_REACHED, fleet_of_yesterday),
+    (R.MARKET_EXPOSURE_REACHED, fleet_in_one_market),
+    (R.MARKET_EXPOSURE_REACHED, fleet_in_an_unnamed_market),
+    (R.SET_EXPOSURE_REACHED, one_set),
+    (R.SET_EXPOSURE_REACHED, one_set_held_elsewhere),
+    (R.SET_EXPOSURE_REACHED, one_set_in_one_breath),
+    (R.INSTRUMENT_UNCLAIMED, leg_of_another_bot),
+    (R.INSTRUMENT_UNCLAIMED, order_of_another_bot),
+    (R.LEG_EXCEEDED, flatten_that_buys),
+    (R.POSITION_INSUFFICIENT, flatten_beyond_what_is_held),
+    (R.BOOK_NOT_READY, flatten_on_a_void_book),
     (R.DAY_LOSS_REACHED, loss),
     (R.CASH_INSUFFICIENT, bundle_cash),
     (R.CASH_INSUFFICIENT, bundle_cash_reserved),
@@ -519,6 +625,43 @@ def test_a_limit_is_reached_only_beyond_it(limits: dict[str, Any]) -> None:
     verdict = judge(rig("10", **limits), pair, order(0), order(1, no()))
     assert verdict.refused == []
     assert len(verdict.orders) == 2
+
+
+def test_what_the_fleet_allows_may_be_used_to_the_last_cent() -> None:
+    ten = c("10")
+    made = allowed(
+        fleet=ten, wallet=ten, turnover=ten, markets={market_id(1): ten}, sets={SetId("s1"): ten}
+    )
+    assert judge(made, pair, order(0), order(1, no())).refused == []
+
+
+def test_a_market_in_no_set_has_no_limit_of_a_set() -> None:
+    assert judge(allowed(set_of={}, sets={}), pair).refused == []
+
+
+def test_flatten_sells_and_merges_what_no_bundle_works_while_reducing() -> None:
+    made = rig()
+    hold(made, "10", "0.5")
+    hold(made, "10", "0.5", token=no())
+    made.say(trading(REDUCING))
+    merge = structs.replace(operation(), bundle_id=FLATTEN)
+    assert judge(made, merge).operations == [merge]
+    assert judge(made, loose_sale()).orders == [loose_sale()]
+    assert codes(judge(made, merge, loose_sale())) == [R.POSITION_INSUFFICIENT]
+
+
+def test_exposure_by_market_counts_positions_bundles_and_what_is_loose() -> None:
+    made = rig()
+    hold(made, "10", "0.5", token=yes(2))
+    made.wish(pair, order())
+    assert exposure_by_market(made.state) == {market_id(1): c("10"), market_id(2): c("5")}
+    made.wish(CloseBundle(bundle_id=BundleId("b1"), outcome="MISSED"))
+    assert exposure_by_market(made.state) == {market_id(1): c("5"), market_id(2): c("5")}
+    made.wish(
+        structs.replace(sold, bundle_id=BundleId("b2")), operation(SPLIT, cash="-10", name="b2")
+    )
+    made.wish(CloseBundle(bundle_id=BundleId("b2"), outcome="NOT_STARTED"))
+    assert exposure_by_market(made.state) == {market_id(1): c("15"), market_id(2): c("5")}
 
 
 def test_a_loss_of_yesterday_does_not_stop_today() -> None:

@@ -18,6 +18,8 @@ from fleet.domain.units import Cash, Price, Qty
 ClientOrderId = NewType("ClientOrderId", str)
 BundleId = NewType("BundleId", str)
 OperationId = NewType("OperationId", str)
+FLATTEN: Final = BundleId("flatten")
+"""What sells and merges tokens that no open bundle works; it never opens and never buys."""
 
 
 class TimeInForce(Enum):
@@ -64,11 +66,14 @@ class RefusalCode(Enum):
     ORDERS_IN_FLIGHT_REACHED = "ORDERS_IN_FLIGHT_REACHED"
     ORDER_NOTIONAL_REACHED = "ORDER_NOTIONAL_REACHED"
     MARKET_EXPOSURE_REACHED = "MARKET_EXPOSURE_REACHED"
+    SET_EXPOSURE_REACHED = "SET_EXPOSURE_REACHED"
     WALLET_EXPOSURE_REACHED = "WALLET_EXPOSURE_REACHED"
+    FLEET_EXPOSURE_REACHED = "FLEET_EXPOSURE_REACHED"
     DAY_TURNOVER_REACHED = "DAY_TURNOVER_REACHED"
     DAY_LOSS_REACHED = "DAY_LOSS_REACHED"
     CASH_INSUFFICIENT = "CASH_INSUFFICIENT"
     POSITION_INSUFFICIENT = "POSITION_INSUFFICIENT"
+    INSTRUMENT_UNCLAIMED = "INSTRUMENT_UNCLAIMED"
 
 
 REFUSAL_MEANING: Final[Mapping[RefusalCode, str]] = {
@@ -88,11 +93,14 @@ REFUSAL_MEANING: Final[Mapping[RefusalCode, str]] = {
     RefusalCode.ORDERS_IN_FLIGHT_REACHED: "too many orders are open or in flight",
     RefusalCode.ORDER_NOTIONAL_REACHED: "the order is larger than the limit for one order",
     RefusalCode.MARKET_EXPOSURE_REACHED: "the limit for one market is reached",
+    RefusalCode.SET_EXPOSURE_REACHED: "the limit for one outcome set is reached",
     RefusalCode.WALLET_EXPOSURE_REACHED: "the limit for the wallet is reached",
+    RefusalCode.FLEET_EXPOSURE_REACHED: "what all bots together leave this one is reached",
     RefusalCode.DAY_TURNOVER_REACHED: "the turnover limit of the day is reached",
     RefusalCode.DAY_LOSS_REACHED: "the loss limit of the day is reached",
     RefusalCode.CASH_INSUFFICIENT: "not enough free cash, in-flight orders counted as filled",
     RefusalCode.POSITION_INSUFFICIENT: "not enough settled and free tokens",
+    RefusalCode.INSTRUMENT_UNCLAIMED: "another bot trades this instrument of the shared wallet",
 }
 """What each code says to an operator; the table in docs/runbook.md is generated from it."""
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fleet.domain.commands import (
+    FLATTEN,
     BundleId,
     CloseBundle,
     Intent,
@@ -29,6 +30,7 @@ from fleet.domain.commands import (
 from fleet.domain.events import TradingState
 from fleet.domain.instruments import InstrumentId, MarketId, Side
 from fleet.domain.units import SCALE, Cash, format_dollars, format_units, notional_up
+from fleet.engine.allowance import Allowance
 from fleet.engine.exposure import (
     free_cash,
     free_tokens,
@@ -93,9 +95,13 @@ def _refusal(intent: Intent, code: RefusalCode, detail: str) -> Refused:
 class Risk:
     """The rules, with their limits."""
 
-    def __init__(self, limits: RiskLimits) -> None:
-        """Judge by ``limits``."""
+    def __init__(self, limits: RiskLimits, allowance: Allowance | None = None) -> None:
+        """Judge by ``limits``, and by what the fleet allows this bot (``None``: it is alone).
+
+        ``allowance`` is exchanged for a newer one between two events.
+        """
         self.limits = limits
+        self.allowance = allowance
 
     def check(self, intents: Sequence[Intent], state: State) -> Verdict:
         """Judge all intents of one decision together, in order."""
@@ -170,6 +176,10 @@ class Risk:
             or self._bundle_markets(wanted, state, trial)
             or self._bundle_funds(cost, reserved, state)
         )
+        if objection is None and self.allowance is not None:
+            objection = self.allowance.objection(
+                plan, cost, wanted, reserved=reserved, opened=trial.opened_by_market, state=state
+            )
         if objection is None:
             trial.opened_cost += cost
             for market_id, amount in wanted.items():
@@ -229,7 +239,7 @@ class Risk:
 
     def _order(self, intent: OrderIntent, state: State, trial: Verdict) -> Objection | None:
         # Books, money and the order limit were judged a moment ago if the bundle opens right now.
-        opening = intent.bundle_id not in state.bundles.open
+        opening = intent.bundle_id not in state.bundles.open and intent.bundle_id != FLATTEN
         return (
             self._order_instrument(intent, state)
             or self._order_plan(intent, state, trial)
@@ -240,16 +250,19 @@ class Risk:
             or self._order_tokens(intent, state, trial)
         )
 
-    @staticmethod
-    def _order_instrument(intent: OrderIntent, state: State) -> Objection | None:
+    def _order_instrument(self, intent: OrderIntent, state: State) -> Objection | None:
         if intent.instrument_id not in state.universe.instruments:
             return RefusalCode.INSTRUMENT_UNKNOWN, intent.instrument_id
+        if self.allowance is not None and not self.allowance.claims(intent.instrument_id):
+            return RefusalCode.INSTRUMENT_UNCLAIMED, intent.instrument_id
         if state.trading is TradingState.REDUCING and intent.side is Side.BUY:
             return RefusalCode.TRADING_REDUCING, state.trading_reason
         return None
 
     @staticmethod
     def _order_plan(intent: OrderIntent, state: State, trial: Verdict) -> Objection | None:
+        if intent.bundle_id == FLATTEN and intent.purpose is Purpose.UNWIND:
+            return None if intent.side is Side.SELL else (RefusalCode.LEG_EXCEEDED, "it never buys")
         bundle = state.bundles.open.get(intent.bundle_id)
         plan = bundle.plan if bundle is not None else _opening(intent, trial)
         if plan is None or not 0 <= intent.leg < len(plan.legs):
@@ -335,7 +348,8 @@ class Risk:
     def _operation(intent: OperationIntent, state: State, trial: Verdict) -> Objection | None:
         bundle = state.bundles.open.get(intent.bundle_id)
         plan = bundle.plan if bundle is not None else _opening(intent, trial)
-        if plan is None and intent.kind is not OperationKind.REDEEM:
+        loose = intent.bundle_id == FLATTEN and intent.kind is OperationKind.MERGE
+        if plan is None and intent.kind is not OperationKind.REDEEM and not loose:
             return RefusalCode.BUNDLE_UNKNOWN, intent.bundle_id
         if intent.kind is OperationKind.SPLIT and state.trading is TradingState.REDUCING:
             return RefusalCode.TRADING_REDUCING, state.trading_reason
