@@ -7,7 +7,7 @@ from fleet.domain.events import Level
 from fleet.domain.instruments import FeeSchedule, Instrument, InstrumentId, MarketId, Side
 from fleet.domain.units import SCALE, Cash, Price, Qty
 from fleet.engine.book import Book
-from fleet.strategies.sizing import Offer, _at_best, _walk
+from fleet.strategies.sizing import Offer, _at_best, _tops, _walk
 
 TICK = Price(SCALE // 100)
 
@@ -46,6 +46,10 @@ def test_the_best_levels_decide_as_the_joint_walk_would(
     case: tuple[list[Offer], int], trade_size: Cash, min_profit: int
 ) -> None:
     legs, payoff = case
-    short = _at_best(legs, payoff, trade_size, min_profit)
+    tops = _tops(legs)
+    if tops is None:
+        assert _walk(legs, payoff, trade_size, min_profit) == 0
+        return
+    short = _at_best(legs, tops, payoff, trade_size, min_profit)
     if short is not None:
         assert short == _walk(legs, payoff, trade_size, min_profit)

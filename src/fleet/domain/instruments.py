@@ -27,6 +27,8 @@ FEE_STEP: Final = 1_000
 
 _POWERS: Final = tuple(int(SCALE**power) for power in range(10))
 """Powers of the scale, made once: fees are worked out on the hot path."""
+_SQUARE: Final = _POWERS[2]
+_CUBE: Final = _POWERS[3]
 
 
 class Side(Enum):
@@ -62,25 +64,29 @@ class FeeSchedule:
         if not 0 <= self.exponent <= 4:
             raise InstrumentError(f"fee exponent {self.exponent} is outside 0..4")
 
-    def _shape(self, price: Price) -> int:
-        """(p x (1 - p)) ^ exponent, at 1e-8 to the power of twice the exponent."""
-        shape = price * (SCALE - price)
-        return shape if self.exponent == 1 else int(shape**self.exponent)
-
     def per_share(self, price: Price) -> int:
         """The fee on one share at ``price``, at 1e-8, rounded up."""
-        if self.rate == 0 or not 0 < price < SCALE:
+        rate = self.rate
+        if rate == 0 or not 0 < price < SCALE:
             return 0
-        return -(-self.rate * self._shape(price) // _POWERS[2 * self.exponent])
+        if self.exponent == 1:
+            return -(-rate * price * (SCALE - price) // _SQUARE)
+        shape = int((price * (SCALE - price)) ** self.exponent)
+        return -(-rate * shape // _POWERS[2 * self.exponent])
 
     def fee(self, price: Price, qty: Qty) -> Cash:
         """The fee on ``qty`` shares at ``price``, rounded up to five decimals of a dollar.
 
         The venue rounds to five decimals; rounding up keeps the estimate never below the charge.
         """
-        if self.rate == 0 or not 0 < price < SCALE:
+        rate = self.rate
+        if rate == 0 or not 0 < price < SCALE:
             return Cash(0)
-        exact = -(-qty * self.rate * self._shape(price) // _POWERS[2 * self.exponent + 1])
+        if self.exponent == 1:
+            exact = -(-qty * rate * price * (SCALE - price) // _CUBE)
+        else:
+            shape = int((price * (SCALE - price)) ** self.exponent)
+            exact = -(-qty * rate * shape // _POWERS[2 * self.exponent + 1])
         return Cash(exact + -exact % FEE_STEP)
 
 

@@ -167,13 +167,17 @@ class Book:
     def next_price(self, side: Side) -> Price | None:
         """The price behind the best one that a taker of ``side`` meets; nothing if none is."""
         if side is BUY:
-            for index in range(self.best_ask + 1, self.size):
-                if self.asks[index]:
+            asks, index = self.asks, self.best_ask + 1
+            while index < self.size:
+                if asks[index]:
                     return Price(index * self.tick)
+                index += 1
         else:
-            for index in range(self.best_bid - 1, 0, -1):
-                if self.bids[index]:
+            bids, index = self.bids, self.best_bid - 1
+            while index > 0:
+                if bids[index]:
                     return Price(index * self.tick)
+                index -= 1
         return None
 
     def depth(self, side: Side, limit: Price) -> Qty:

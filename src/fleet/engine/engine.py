@@ -39,8 +39,9 @@ from fleet.domain.events import (
     TradingStateChanged,
 )
 from fleet.engine.orders import OrderStatus
-from fleet.engine.risk import Risk, Verdict
+from fleet.engine.risk import Risk
 from fleet.engine.state import State, View
+from fleet.engine.verdict import Verdict
 
 NOTHING: Final[Sequence[Command]] = ()
 

@@ -46,12 +46,15 @@ def plan_cost(plan: OpenBundle, state: State) -> Cash:
 def planned_by_market(plans: Iterable[OpenBundle], state: State) -> dict[MarketId, int]:
     """The most each market's legs of these plans, and the split of their first leg, can cost."""
     total: dict[MarketId, int] = {}
+    instruments = state.universe.instruments
     for plan in plans:
-        for index, leg in enumerate(plan.legs):
-            instrument = state.universe.instruments.get(leg.instrument_id)
+        split = split_cost(plan) if plan.start is not None else 0
+        for leg in plan.legs:
+            instrument = instruments.get(leg.instrument_id)
             if instrument is not None:
-                cost = leg_cost(leg, instrument) + (0 if index else split_cost(plan))
-                total[instrument.market_id] = total.get(instrument.market_id, 0) + cost
+                market_id = instrument.market_id
+                total[market_id] = total.get(market_id, 0) + leg_cost(leg, instrument) + split
+            split = 0
     return total
 
 
@@ -99,6 +102,8 @@ def _loose(state: State) -> tuple[list[Order], list[RunOperation]]:
 
 def reserved_budget(state: State) -> Cash:
     """What the open bundles, and whatever outlives its bundle, may still spend."""
+    if not (state.bundles.open or state.orders.open or state.bundles.pending):
+        return Cash(0)
     orders, operations = _loose(state)
     total = 0
     for order in orders:
@@ -133,6 +138,8 @@ def market_exposure(market_id: MarketId, state: State) -> Cash:
     for token in tokens:
         position = state.portfolio.positions.get(token)
         total += position.cost if position is not None else 0
+    if not (state.bundles.open or state.orders.open or state.bundles.pending):
+        return Cash(total)
     for bundle in state.bundles.open.values():
         for index, leg in enumerate(bundle.plan.legs):
             if leg.instrument_id in tokens:

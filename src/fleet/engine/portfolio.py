@@ -106,7 +106,7 @@ class Portfolio:
     @property
     def cost(self) -> Cash:
         """What all positions cost."""
-        return Cash(sum(p.cost for p in self.positions.values()))
+        return Cash(sum([p.cost for p in self.positions.values()]))
 
     def position(self, instrument_id: InstrumentId) -> Position:
         """The position in one token (an empty one if there is none)."""

@@ -11,7 +11,7 @@ Only this module makes an ``Approved``'s request pass; it never sizes or sends a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from fleet.domain.commands import (
@@ -40,6 +40,7 @@ from fleet.engine.exposure import (
     split_cost,
 )
 from fleet.engine.state import State
+from fleet.engine.verdict import Verdict, describe, refusal
 
 Objection = tuple[RefusalCode, str]
 _DOLLAR: Final = SCALE
@@ -58,40 +59,6 @@ class RiskLimits:
     stale_ns: int = 30_000_000_000
 
 
-@dataclass(slots=True)
-class Verdict:
-    """What passed and what did not."""
-
-    opened: list[OpenBundle] = field(default_factory=list)
-    orders: list[OrderIntent] = field(default_factory=list)
-    operations: list[OperationIntent] = field(default_factory=list)
-    closed: list[CloseBundle] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
-    opened_cost: int = field(default=0, compare=False)
-    """What the bundles of ``opened`` can cost, in all and by market."""
-    opened_by_market: dict[MarketId, int] = field(default_factory=dict, compare=False)
-
-
-def describe(intent: Intent) -> str:
-    """An intent in a few words."""
-    match intent:
-        case OrderIntent():
-            return (
-                f"{intent.purpose.value} {intent.leg} {intent.side.value} "
-                f"{format_units(intent.qty)} @ {format_units(intent.price)} {intent.instrument_id}"
-            )
-        case OpenBundle():
-            return f"{intent.idea} {intent.key} budget {format_dollars(intent.budget)}"
-        case OperationIntent():
-            return f"{intent.kind.value} {intent.subject}"
-        case CloseBundle():
-            return f"close {intent.outcome}"
-
-
-def _refusal(intent: Intent, code: RefusalCode, detail: str) -> Refused:
-    return Refused(bundle_id=intent.bundle_id, subject=describe(intent), code=code, detail=detail)
-
-
 class Risk:
     """The rules, with their limits."""
 
@@ -105,49 +72,39 @@ class Risk:
 
     def check(self, intents: Sequence[Intent], state: State) -> Verdict:
         """Judge all intents of one decision together, in order."""
-        verdict = Verdict()
         groups: dict[BundleId, list[Intent]] = {}
         for intent in intents:
             groups.setdefault(intent.bundle_id, []).append(intent)
+        verdict = Verdict()
         for group in groups.values():
-            self._check_group(group, state, verdict)
+            verdict = self._check_group(group, state, verdict)
         return verdict
 
-    def _check_group(self, group: list[Intent], state: State, verdict: Verdict) -> None:
+    def _check_group(self, group: list[Intent], state: State, verdict: Verdict) -> Verdict:
+        """``verdict`` with this group added to it; all of the group is refused, if its plan is."""
         plan = next((i for i in group if isinstance(i, OpenBundle)), None)
-        trial = Verdict(opened=list(verdict.opened), orders=list(verdict.orders),
-                        operations=list(verdict.operations), opened_cost=verdict.opened_cost,
-                        opened_by_market=dict(verdict.opened_by_market))  # fmt: skip
+        trial = verdict.copy() if plan is not None and not verdict.empty else verdict
         refused: list[Refused] = []
         for intent in group:
             objection = self._judge(intent, state, trial)
             if objection is not None:
-                refused.append(_refusal(intent, *objection))
+                refused.append(refusal(intent, *objection))
                 if plan is not None:
                     because = f"{describe(intent)}: {objection[0].value}"
                     refused.extend(
-                        _refusal(other, RefusalCode.BUNDLE_INCOMPLETE, because)
+                        refusal(other, RefusalCode.BUNDLE_INCOMPLETE, because)
                         for other in group
                         if other is not intent
                     )
                     break
                 continue
-            match intent:
-                case OpenBundle():
-                    trial.opened.append(intent)
-                case OrderIntent():
-                    trial.orders.append(intent)
-                case OperationIntent():
-                    trial.operations.append(intent)
-                case CloseBundle():
-                    trial.closed.append(intent)
-        verdict.refused.extend(refused)
+            trial.add(intent)
         if plan is not None and refused:
-            return
-        verdict.opened, verdict.orders = trial.opened, trial.orders
-        verdict.operations = trial.operations
-        verdict.opened_cost, verdict.opened_by_market = trial.opened_cost, trial.opened_by_market
-        verdict.closed.extend(trial.closed)
+            kept = Verdict() if trial is verdict else verdict
+            kept.refused += refused
+            return kept
+        trial.refused += refused
+        return trial
 
     def _judge(self, intent: Intent, state: State, trial: Verdict) -> Objection | None:
         if isinstance(intent, CloseBundle):
@@ -189,14 +146,15 @@ class Risk:
         return objection
 
     def _bundle_books(self, plan: OpenBundle, state: State) -> Objection | None:
+        instruments, most = state.universe.instruments, self.limits.max_order_notional * SCALE
         for leg in plan.legs:
-            if leg.instrument_id not in state.universe.instruments:
+            if leg.instrument_id not in instruments:
                 return RefusalCode.INSTRUMENT_UNKNOWN, leg.instrument_id
             objection = self._book(leg.instrument_id, state)
             if objection is not None:
                 return objection
-            notional = notional_up(leg.limit, leg.qty)
-            if leg.side is Side.BUY and notional > self.limits.max_order_notional:
+            if leg.limit * leg.qty > most and leg.side is Side.BUY:
+                notional = notional_up(leg.limit, leg.qty)
                 return RefusalCode.ORDER_NOTIONAL_REACHED, format_dollars(notional)
         return None
 
@@ -313,7 +271,7 @@ class Risk:
         age = state.now_ns - state.last_market_ns
         if age > self.limits.stale_ns:
             return RefusalCode.BOOK_STALE, f"no market data for {age // 1_000_000} ms"
-        if state.orders.unresolved(instrument_id):
+        if state.orders.open and state.orders.unresolved(instrument_id):
             return RefusalCode.ORDER_UNRESOLVED, instrument_id
         return None
 

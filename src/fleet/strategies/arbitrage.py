@@ -55,7 +55,7 @@ from fleet.domain.instruments import InstrumentId
 from fleet.domain.units import SCALE, Cash, Price, Qty, notional_down
 from fleet.engine.bundles import Bundle
 from fleet.engine.state import View
-from fleet.strategies.legs import COMPLETE, HELD, ExecutionSettings, next_step
+from fleet.strategies.legs import COMPLETE, HELD, ExecutionSettings, first_step, next_step
 from fleet.strategies.sizing import Offer, Sizing, leg_prices, size_bundle
 from fleet.strategies.watches import MarketWatch, Watch, build_watches
 
@@ -263,8 +263,7 @@ class Arbitrage:
         watch.misses += 1  # Until it comes to something: a refusal by risk is told to nobody.
         self._pause(watch, view.now_ns)
         plan = self._plan(watch, size, view.next_bundle_id(offset))
-        bundle = Bundle.fresh(plan, view.now_ns)
-        return (plan, *next_step(bundle, view, self.settings.execution))
+        return (plan, *first_step(plan, view, self.settings.execution))
 
     def _size(self, watch: Watch, view: View) -> Sizing | None:
         size = size_bundle(

@@ -9,8 +9,9 @@ exact cost and edge, rounded against us.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from fleet.domain.instruments import Instrument, Side
 from fleet.domain.units import (
@@ -27,17 +28,21 @@ UNREACHABLE: Final = 1_000 * SCALE
 """More than any share costs."""
 
 
-@dataclass(frozen=True, slots=True)
 class Offer:
     """One leg as it could be traded now: its rules, our side, and the book we would meet."""
 
-    instrument: Instrument
-    side: Side
-    book: Book
+    __slots__ = ("book", "buying", "fees", "instrument", "side")
+
+    def __init__(self, instrument: Instrument, side: Side, book: Book) -> None:
+        """Trade ``side`` of ``instrument``, against ``book``."""
+        self.instrument: Final = instrument
+        self.side: Final = side
+        self.book: Final = book
+        self.buying: Final = side is Side.BUY
+        self.fees: Final = instrument.fees
 
 
-@dataclass(frozen=True, slots=True)
-class Sizing:
+class Sizing(Struct, frozen=True, gc=False):
     """``qty`` shares of every leg; ``limits`` and ``depths`` in the order of the offers.
 
     ``outlay`` is the most the legs (or, for sold legs, the split) cost with fees, ``edge`` the
@@ -53,13 +58,13 @@ class Sizing:
 
 def unit_cost(offer: Offer, price: Price) -> int:
     """What one share costs at ``price`` with its fee, at 1e-8; negative for what a sale brings."""
-    fee = offer.instrument.fees.per_share(price)
-    return price + fee if offer.side is Side.BUY else fee - price
+    fee = offer.fees.per_share(price)
+    return price + fee if offer.buying else fee - price
 
 
 def take(offer: Offer, qty: Qty) -> tuple[Cash, Price] | None:
     """Net cash of taking ``qty`` now (negative when paid) and the worst price; nothing if thin."""
-    buying, fees = offer.side is Side.BUY, offer.instrument.fees
+    buying, fees = offer.buying, offer.fees
     left, cash = int(qty), 0
     for price, offered in offer.book.levels(offer.side):
         part = offered if offered < left else Qty(left)
@@ -82,43 +87,43 @@ def size_bundle(
     legs are sold after a split). ``min_profit`` is the wanted profit per dollar put in, at 1e-8.
     ``trade_size`` bounds the notional of each leg.
     """
-    walked = _at_best(offers, payoff, trade_size, min_profit)
+    tops = _tops(offers)
+    if tops is None:
+        return None
+    walked = _at_best(offers, tops, payoff, trade_size, min_profit)
     if walked is None:
         walked = _walk(offers, payoff, trade_size, min_profit)
-    lot = 0
-    for offer in offers:
-        lot = max(lot, offer.instrument.lot)
+    lot = max([offer.instrument.lot for offer in offers])
     qty = Qty(walked - walked % lot)
     if qty <= 0:
         return None
     cash = outlay = 0
     limits, depths = [], []
-    for offer in offers:
-        instrument, book = offer.instrument, offer.book
-        buying = offer.side is Side.BUY
-        shown = book.ask_qty if buying else book.bid_qty
-        if qty <= shown:
-            limit = book.ask if buying else book.bid
-            fee = instrument.fees.fee(limit, qty)
-            part = -notional_up(limit, qty) - fee if buying else notional_down(limit, qty) - fee
-            outlay -= part if buying else 0
-            depths.append(shown)
-        else:
+    for offer, (limit, shown) in zip(offers, tops, strict=True):
+        if qty > shown:
             taken = take(offer, qty)
             if taken is None:
                 return None
-            part, limit = taken
-            if buying:
-                outlay += notional_up(limit, qty) + instrument.fees.fee(limit, qty)
-            depths.append(book.depth(offer.side, limit))
-        if qty < instrument.least_qty(limit):
+            cash += taken[0]
+            limit = taken[1]  # noqa: PLW2901 - beyond the best level another one is the limit
+            shown = offer.book.depth(offer.side, limit)  # noqa: PLW2901
+            if offer.buying:
+                outlay -= qty * -limit // SCALE - offer.fees.fee(limit, qty)
+        elif offer.buying:
+            part = qty * -limit // SCALE - offer.fees.fee(limit, qty)
+            cash += part
+            outlay -= part
+        else:
+            cash += qty * limit // SCALE - offer.fees.fee(limit, qty)
+        rules = offer.instrument
+        if qty < rules.min_qty or qty * limit < rules.min_notional * SCALE:
             return None
-        cash += part
         limits.append(limit)
+        depths.append(shown)
     if payoff >= 0:
-        edge = cash + notional_down(Price(payoff), qty)
+        edge = cash + payoff * qty // SCALE
     else:
-        split = notional_up(Price(-payoff), qty)
+        split = -(payoff * qty // SCALE)
         edge = cash - split
         outlay += split
     if edge <= 0 or edge * SCALE < min_profit * outlay:
@@ -157,43 +162,57 @@ def _round_trip(offer: Offer, price: Price) -> int:
     return max(0, price + fees.per_share(price) - offer.book.bid + fees.per_share(offer.book.bid))
 
 
-def _at_best(offers: Sequence[Offer], payoff: int, trade_size: Cash, min_profit: int) -> Qty | None:
+def _tops(offers: Sequence[Offer]) -> list[tuple[Price, Qty]] | None:
+    """The best level each leg meets; nothing if some leg meets none."""
+    tops = []
+    for offer in offers:
+        book = offer.book
+        if offer.buying:
+            index = book.best_ask
+            shown = book.asks[index]
+        else:
+            index = book.best_bid
+            shown = book.bids[index]
+        if not shown:
+            return None
+        tops.append((index * book.tick, shown))
+    return tops  # type: ignore[return-value]  # plain ints: the hot path wraps none
+
+
+def _at_best(
+    offers: Sequence[Offer],
+    tops: Sequence[tuple[Price, Qty]],
+    payoff: int,
+    trade_size: Cash,
+    min_profit: int,
+) -> int | None:
     """What ``_walk`` finds when the best levels decide it, in a fraction of the time; else nothing.
 
     They decide it when they do not pay at all, when the trade size ends the walk before a level
     does, or when the levels behind the exhausted ones do not pay.
     """
+    step = min([min(shown, trade_size * SCALE // price) for price, shown in tops])
     cost = behind = 0
     capital = capital_behind = -payoff if payoff < 0 else 0
-    step = -1
-    for offer in offers:
-        book = offer.book
-        if offer.side is Side.BUY:
-            price, shown = book.best_ask * book.tick, book.asks[book.best_ask]
-        else:
-            price, shown = book.best_bid * book.tick, book.bids[book.best_bid]
-        if not shown:
-            return Qty(0)
-        room = min(shown, trade_size * SCALE // price)
-        step = room if step < 0 or room < step else step
-    for offer in offers:
-        book = offer.book
-        buying = offer.side is Side.BUY
-        unit = unit_cost(offer, book.ask if buying else book.bid)
+    for offer, (price, shown) in zip(offers, tops, strict=True):
+        fee = offer.fees.per_share(price)
+        unit = price + fee if offer.buying else fee - price
         cost += unit
-        capital += max(0, unit)
-        if step == (book.ask_qty if buying else book.bid_qty):
-            following = book.next_price(offer.side)
+        if unit > 0:
+            capital += unit
+        if step == shown:
+            following = offer.book.next_price(offer.side)
             if following is None:
                 behind = UNREACHABLE
                 continue
             unit = unit_cost(offer, following)
         behind += unit
-        capital_behind += max(0, unit)
+        if unit > 0:
+            capital_behind += unit
     if not _pays(payoff, cost, capital, min_profit):
-        return Qty(0)
+        return 0
     if behind == cost or not _pays(payoff, behind, capital_behind, min_profit):
-        return Qty(max(0, step))
+        return step
     return None
 
 
