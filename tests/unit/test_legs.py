@@ -19,10 +19,10 @@ from fleet.domain.commands import (
 )
 from fleet.domain.events import AnyEvent, Event, TradingState
 from fleet.domain.instruments import InstrumentId, Side
-from fleet.engine.bundles import LedgerTotals
+from fleet.engine.bundles import Bundle, LedgerTotals
 from fleet.engine.engine import Strategy
 from fleet.engine.state import View, fold
-from fleet.strategies.legs import ExecutionSettings, next_step
+from fleet.strategies.legs import ExecutionSettings, first_step, next_step
 from tests.builders import (
     FAILED,
     MINED,
@@ -569,6 +569,38 @@ def test_a_first_price_comes_before_the_hard_cap() -> None:
     second = one_order(bench.fill(first, "10", "0.45"))
     assert second.price == p("0.52")
     assert one_order(bench.miss(second)).price == p("0.55")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pair,
+        sold,
+        plan(structs.replace(leg(no(), "10", "0.55"), price=p("0.52")), leg(yes(), "10", "0.4")),
+        plan(leg(yes(), "10", "0.52"), leg(no(), "10", "0.52"), finish=None),
+    ],
+    ids=["pair", "sold", "capped", "held"],
+)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ExecutionSettings(),
+        ExecutionSettings(together=True),
+        ExecutionSettings(rest_together=True),
+        ExecutionSettings(max_tries=0),
+        ExecutionSettings(patience_ns=0),
+    ],
+    ids=["sequential", "together", "rest together", "no tries", "no patience"],
+)
+@pytest.mark.parametrize("trading_state", list(TradingState))
+def test_the_first_step_is_the_next_step_of_a_bundle_that_opens_now(
+    made: OpenBundle, settings: ExecutionSettings, trading_state: TradingState
+) -> None:
+    bench = Bench(settings)
+    bench.tell(trading(trading_state, at=NS))
+    view = bench.rig.engine.view
+    slow = next_step(Bundle.fresh(made, view.now_ns), view, settings)
+    assert list(first_step(made, view, settings)) == list(slow)
 
 
 # --- resumption ---------------------------------------------------------------------------------
