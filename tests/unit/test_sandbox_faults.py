@@ -1,11 +1,17 @@
 """The decisions about faults: rates, windows, one-shots, seeds, and what a request must suffer."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from fleet.clock import NS_PER_SECOND as S
 from fleet.sandbox.faults import UNDISTURBED, Faults, Outcome
 from fleet.sandbox.faults_catalogue import CATALOGUE, Fault, FaultRule, fault_named, parse_rule
 
+ROOT = Path(__file__).resolve().parents[2]
 ORDER = "POST /clob/order"
 NOW = 1_795_000_000 * S
 
@@ -24,6 +30,25 @@ def struck(made: Faults, fault: Fault, subject: str, count: int) -> list[bool]:
 def test_every_fault_is_described() -> None:
     assert set(CATALOGUE) == set(Fault)
     assert all(spec.text and spec.chance and spec.where for spec in CATALOGUE.values())
+
+
+def test_the_page_tells_of_every_fault() -> None:
+    page = (ROOT / "docs" / "sandbox.md").read_text()
+    for fault, spec in CATALOGUE.items():
+        where = " ".join(f"`{place}`" for place in spec.where)
+        row = f"| `{fault.value}` | {spec.text} | {spec.chance} | {where} | {spec.seconds:g} |"
+        assert row in page
+
+
+@pytest.mark.parametrize("wrong", ["gremlins=1", "drop=2", "missing.json", "drop"])
+def test_the_command_refuses_faults_it_does_not_know(wrong: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fleet.cli.main", "sandbox", "--port", "0", "--faults", wrong]
+    done = subprocess.run(
+        [*command, "--root", str(tmp_path)], cwd=tmp_path, env={"PATH": os.environ["PATH"]},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 78
+    assert wrong.partition("=")[0] in done.stderr
 
 
 def test_nothing_happens_without_a_rule() -> None:

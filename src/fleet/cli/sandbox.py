@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,8 @@ from fleet.config import ConfigError, load, read_env_file
 from fleet.journal import locks
 from fleet.runtime import pm2
 from fleet.runtime.settings import SandboxEnv
+from fleet.sandbox.faults_catalogue import FaultRule, parse_rule
+from fleet.sandbox.faults_http import read_plan
 from fleet.sandbox.server import HOST, SERVICE, SandboxServer, SandboxSettings
 from fleet.sandbox.simulator import SimulatorSettings
 
@@ -52,6 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mispricing-every", type=float, default=15.0, metavar="SECONDS",
                         help="mean time between mispricings worth taking; 0 for none"
                         " (default: 15)")  # fmt: skip
+    parser.add_argument("--faults", action="append", default=[], metavar="NAME=RATE|FILE",
+                        help="what goes wrong from the start, may be repeated: a fault and its share"
+                        " of the chances, or a JSON file as POST /sandbox/faults takes it"
+                        " (default: nothing)")  # fmt: skip
     parser.add_argument("--root", type=Path, default=fleet_root(), metavar="DIR",
                         help="the fleet's directory (default: FLEET_HOME)")  # fmt: skip
 
@@ -60,7 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop; the exit code says why it ended."""
     try:
         env = _environment(arguments.root)
+        fault_seed, faults = _faults(arguments.faults)
         settings = SandboxSettings(
+            fault_seed=fault_seed,
+            faults=faults,
             port=env.port if arguments.port is None else arguments.port,
             simulator=SimulatorSettings(
                 seed=env.seed if arguments.seed is None else arguments.seed,
@@ -72,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     except locks.TwinRunning as error:
         say("ERROR", str(error))
         return locks.EXIT_TWIN
-    except (ValueError, ConfigError, locks.LockError) as error:
+    except (ValueError, OSError, ConfigError, locks.LockError) as error:
         say("ERROR", str(error))
         return EX_CONFIG
     with lock:
@@ -83,6 +92,20 @@ def _environment(root: Path) -> SandboxEnv:
     """``SANDBOX_*`` of ``.env`` and the environment. Raises ``ConfigError``."""
     mapping = {**read_env_file(root / ".env", dotenv.dotenv_values), **os.environ}
     return load(SandboxEnv, mapping)
+
+
+def _faults(given: Sequence[str]) -> tuple[int | None, tuple[FaultRule, ...]]:
+    """The seed and the rules of ``--faults``. Raises ``ValueError`` and ``OSError``."""
+    seed: int | None = None
+    rules: list[FaultRule] = []
+    for text in given:
+        if "=" in text:
+            rules.append(parse_rule(text))
+            continue
+        named, more = read_plan(Path(text).read_bytes())
+        seed = named if named is not None else seed
+        rules += more
+    return seed, tuple(rules)
 
 
 def say(level: str, text: str) -> None:

@@ -114,13 +114,12 @@ class FaultyRequests:
         return json_answer(self._faults.report() | {"known": known})
 
     async def _put(self, request: web.Request) -> web.Response:
-        plan = _plan(await request.read())
         try:
-            rules = [_rule(frame) for frame in plan.faults]
+            seed, rules = read_plan(await request.read())
         except ValueError as error:
             raise ApiError(400, str(error)) from None
-        if plan.seed is not None:
-            self._faults.reseed(plan.seed)
+        if seed is not None:
+            self._faults.reseed(seed)
         for rule in rules:
             self._faults.put(rule, self._now_ns())
         return json_answer(self._faults.report())
@@ -140,14 +139,17 @@ def place_of(request: web.Request) -> str:
     return f"{request.method} {request.path if resource is None else resource.canonical}"
 
 
-def _plan(body: bytes) -> PlanFrame:
+def read_plan(body: bytes) -> tuple[int | None, list[FaultRule]]:
+    """The seed and the rules of a posted body or a file. Raises ``ValueError``."""
     try:
         if b'"faults"' in body or b'"name"' not in body:
-            return msgspec.json.decode(body, type=PlanFrame)
-        return PlanFrame(faults=[msgspec.json.decode(body, type=RuleFrame)])
+            plan = msgspec.json.decode(body, type=PlanFrame)
+        else:
+            plan = PlanFrame(faults=[msgspec.json.decode(body, type=RuleFrame)])
     except msgspec.MsgspecError as error:
         text = 'write {"name": ..., "rate": ...} or {"seed": ..., "faults": [...]}'
-        raise ApiError(400, f"{error}: {text}") from None
+        raise ValueError(f"{error}: {text}") from None
+    return plan.seed, [_rule(frame) for frame in plan.faults]
 
 
 def _rule(frame: RuleFrame) -> FaultRule:

@@ -19,6 +19,7 @@ from aiohttp import web
 from fleet.clock import NS_PER_SECOND, Clock
 from fleet.sandbox.clob_routes import ClobRoutes, not_built
 from fleet.sandbox.faults import Faults
+from fleet.sandbox.faults_catalogue import FaultRule
 from fleet.sandbox.faults_channels import ChannelFaults
 from fleet.sandbox.faults_http import FaultyRequests
 from fleet.sandbox.faults_markets import FaultyMarkets
@@ -46,6 +47,10 @@ class SandboxSettings:
     clob_page_size: int = 1_000
     client_queue_max: int = 2_048
     clients_max: int = 64
+    fault_seed: int | None = None
+    """Decides when faults strike; the simulator's seed if there is none."""
+    faults: tuple[FaultRule, ...] = ()
+    """Faults in force from the start."""
 
     def __post_init__(self) -> None:
         """Refuse a port out of range."""
@@ -73,7 +78,10 @@ class SandboxServer:
             clients_max=settings.clients_max,
             note=note,
         )
-        self.faults = Faults(settings.simulator.seed)
+        seed = settings.simulator.seed if settings.fault_seed is None else settings.fault_seed
+        self.faults = Faults(seed)
+        for rule in settings.faults:
+            self.faults.put(rule, self.started_ns)
         self._faulty_channel = ChannelFaults(self.channel, self.faults, clock.now_ns)
         self.channel.without_snapshots = self._faulty_channel.without_snapshots
         self._faulty_markets = FaultyMarkets(self.faults, self.simulator)
