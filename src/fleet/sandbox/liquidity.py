@@ -49,7 +49,7 @@ class Taken:
 
 
 class Liquidity:
-    """The pool of one market. The flow's ``book`` stays the flow's; users' orders are added here."""
+    """The pool of one market. The flow's ``book`` stays the flow's; users' orders are here."""
 
     def __init__(self, book: MarketBook) -> None:
         """No users' orders yet."""

@@ -120,7 +120,7 @@ class TradeView:
 
     ``owner`` and ``maker`` (the taker's API key and wallet) are empty when the anonymous flow took;
     entries of ``makers`` with an empty ``owner`` are the flow's. ``price`` is exact per maker; the
-    taker's is the size-weighted mean in cash, rounded to 1e-8. ``fee_amount`` is pUSD the taker paid.
+    taker's is the size-weighted mean in cash, rounded to 1e-8. ``fee_amount`` is the taker's pUSD.
     """
 
     trade_id: str
