@@ -38,6 +38,7 @@ def query_of(state: State) -> AccountQuery:
         known_trades=state.portfolio.trades(),
         unsettled_trades=frozenset(state.portfolio.unsettled_trades()),
         pending_operations=frozenset(state.bundles.pending),
+        tokens=frozenset(state.portfolio.positions),
     )
 
 

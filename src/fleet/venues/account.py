@@ -24,6 +24,8 @@ class AccountQuery:
     known_trades: frozenset[TradeId]
     unsettled_trades: frozenset[TradeId]
     pending_operations: frozenset[OperationId]
+    tokens: frozenset[InstrumentId] = frozenset()
+    """Tokens the journal holds: a venue that is asked token by token must be asked about these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

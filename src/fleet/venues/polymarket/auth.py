@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import json
 from typing import Final, NoReturn
 
 from fleet.venues.polymarket.keys import SecretKey, SigningError, keccak
@@ -58,6 +59,12 @@ class ApiCredentials:
         """The url-safe base64 of HMAC-SHA256 of ``message`` under the secret."""
         digest = hmac.digest(self._secret, message, "sha256")
         return base64.urlsafe_b64encode(digest).decode("ascii")
+
+    def subscription(self) -> bytes:
+        """The first frame of the user websocket: it carries the secrets, so send it and forget."""
+        secret = base64.urlsafe_b64encode(self._secret).decode("ascii")
+        auth = {"apiKey": self.api_key, "secret": secret, "passphrase": self._passphrase}
+        return json.dumps({"type": "user", "auth": auth}).encode()
 
     def headers(self, timestamp_s: int, signature: str) -> dict[str, str]:
         """The five L2 headers around ``signature``."""

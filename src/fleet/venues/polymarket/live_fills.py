@@ -111,18 +111,7 @@ def taker_fees(schedule: FeeSchedule, parts: Sequence[tuple[Price, Qty]]) -> lis
 
 
 def _taken(trade: UserTrade, order: Ours, schedule: FeeSchedule) -> list[ev.OrderFilled]:
-    parts = [
-        (
-            f"/t{maker.order_id[:TAIL]}",
-            maker.price if maker.instrument_id == trade.instrument_id
-            else Price(SCALE - maker.price),
-            maker.qty,
-        )
-        for maker in trade.maker_fills
-    ]  # fmt: skip
-    names = {name for name, _, _ in parts}
-    if sum(qty for _, _, qty in parts) != trade.qty or len(names) != len(parts):
-        parts = [("/t", trade.price, trade.qty)]
+    parts = _parts(trade)
     fees = taker_fees(schedule, [(price, qty) for _, price, qty in parts])
     return [
         ev.OrderFilled(
@@ -138,3 +127,19 @@ def _taken(trade: UserTrade, order: Ours, schedule: FeeSchedule) -> list[ev.Orde
         )
         for (name, price, qty), fee in zip(parts, fees, strict=True)
     ]
+
+
+def _parts(trade: UserTrade) -> list[tuple[str, Price, Qty]]:
+    """(tail of the id, the taker's price, shares) of each maker that the taker met."""
+    met: dict[str, tuple[Price, Qty]] = {}
+    exact = True
+    for maker in trade.maker_fills:
+        same = maker.instrument_id == trade.instrument_id
+        price = maker.price if same else Price(SCALE - maker.price)
+        name = f"/t{maker.order_id[:TAIL]}"
+        before, qty = met.get(name, (price, Qty(0)))
+        exact = exact and before == price
+        met[name] = (price, Qty(qty + maker.qty))
+    if not exact or sum(qty for _, qty in met.values()) != trade.qty:
+        return [("/t", trade.price, trade.qty)]
+    return [(name, price, qty) for name, (price, qty) in met.items()]

@@ -72,7 +72,7 @@ class OrderDesk:
         self.ours: dict[VenueOrderId, Ours] = {}
         self.unknown_trades = 0
         """Trades seen that none of our orders is in."""
-        self._fees_of = fees_of
+        self.fees_of = fees_of
         self._tracked: dict[ClientOrderId, Tracked] = {}
         self._open: dict[ClientOrderId, Tracked] = {}
         self._settled: dict[TradeId, ev.SettlementStatus] = {}
@@ -237,7 +237,7 @@ class OrderDesk:
 
     def trade_seen(self, trade: UserTrade, now_ns: int) -> bool:
         """The stream or a list shows a trade; whether one of our orders is in it."""
-        fills = fills_of(trade, self.ours, self._fees_of)
+        fills = fills_of(trade, self.ours, self.fees_of)
         if not fills:
             self.unknown_trades += 1
             return False
