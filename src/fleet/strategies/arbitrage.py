@@ -55,6 +55,7 @@ from fleet.domain.instruments import InstrumentId
 from fleet.domain.units import SCALE, Cash, Price, Qty, notional_down
 from fleet.engine.bundles import Bundle
 from fleet.engine.state import View
+from fleet.strategies.flatten import flatten_step
 from fleet.strategies.legs import COMPLETE, HELD, ExecutionSettings, first_step, next_step
 from fleet.strategies.sizing import Offer, Sizing, leg_prices, size_bundle
 from fleet.strategies.watches import MarketWatch, Watch, build_watches
@@ -330,6 +331,8 @@ class Arbitrage:
             wishes.extend(step)
         if isinstance(event, TimerFired):
             wishes.extend(_redemptions(view))
+            if view.operator == "flatten":
+                wishes.extend(flatten_step(view))
         return wishes
 
     def _rest(self, bundle: Bundle, outcome: str, now_ns: int) -> None:
