@@ -1,8 +1,9 @@
 """Cancel everything at the venue with the engine dead: no journal, no loop of a bot, no state.
 
 Needs nothing but addresses and an API key. Asks the venue to cancel all, then looks what is still
-open, cancels that by id, and looks again, until nothing is open or the time is over. What it cannot
-prove to be gone it reports as open: silence is never "nothing open".
+open, cancels that by id, and looks again, until two looks find nothing (a dying engine's last order
+may arrive between them) or the time is over. What it cannot prove to be gone it reports as open:
+silence is never "nothing open".
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ async def cancel_all(
     canceled: dict[VenueOrderId, None] = {}
     left: list[UserOrder] = []
     problem = ""
-    everything = True
+    everything, quiet = True, False
     try:
         while True:
             try:
@@ -66,8 +67,9 @@ async def cancel_all(
                     canceled.update(dict.fromkeys((await client.cancel(ids)).canceled))
                     left = [order for order in left if order.order_id not in canceled]
                     everything = bool(left)
-                else:
+                elif quiet:
                     break
+                quiet = not left
             except VenueError as error:
                 problem = str(error)
             if time.now_ns() >= deadline_ns:

@@ -247,9 +247,10 @@ class ClobClient:
         return {"asset_type": kind, "token_id": token_id, "signature_type": self._wallet}
 
     async def heartbeat(self, heartbeat_id: str) -> str:
-        """Say that we live; the id to say it with next. From the first one on, silence for 10 s
+        """Say that we live; the id to say it with next. Raises ``VenueError``.
 
-        (and 5 s of grace) makes the venue cancel every order of this API key. Raises ``VenueError``.
+        From the first one on, silence for 10 s and 5 s of grace makes the venue cancel every order
+        of this API key.
         """
         body = msgspec.json.encode({"heartbeat_id": heartbeat_id})
         answer = await self.http.once("POST", "/v1/heartbeats", Call.READ, body)

@@ -5,11 +5,11 @@ signed together, the ids are journalled (``OrderSigned``), and only when the jou
 are durable does one POST carry them all: one order alone, up to 15 in a batch. Whatever then
 happens, the id of each order is known here and on disk, so a lost answer can be looked up.
 
-What is known of an order is kept by the ``OrderDesk``; this module only moves: POSTs, cancels (those
-of one turn together, and again until they are answered), the user stream, and *surveys*, which read
-open orders and trades from REST. A survey runs at every connection of the stream, after every gap
-in it, every ``look_s`` while an order's fate is unknown, every ``check_s`` while anything is open or
-unsettled (a frozen stream shows in nothing else), and when the account is asked for.
+What is known of an order is kept by the ``OrderDesk``; this module only moves: POSTs, cancels
+(those of one turn together, and again until they are answered), the user stream, and *surveys*,
+which read open orders and trades from REST. A survey runs at every connection of the stream, after
+every gap in it, every ``look_s`` while an order's fate is unknown, every ``check_s`` while anything
+is open or unsettled (a frozen stream shows in nothing else), and when the account is asked for.
 
 Nothing is sent without the journal's word, nothing is ever signed twice for one client order id,
 and no silence is read as an answer. The heartbeat is the dead man's switch: if this process stops,

@@ -2,7 +2,8 @@
 
 The chain itself is behind ``OperationsPort``. An operation's transaction is prepared (signed, so
 that its hash is known), the hash is journalled, and only then is it sent; whatever happens to the
-answer, the hash tells the outcome later. They share the wallet's nonce, so one is prepared and sent at a time.
+answer, the hash tells the outcome later. Operations share the wallet's nonce: one is prepared and
+sent at a time.
 
 An operation that could not be prepared never existed and is rejected. One that was prepared stays
 pending until the chain says confirmed or reverted, however long that takes.

@@ -118,7 +118,7 @@ def read_order(body: bytes, ts_recv: int) -> UserOrder | None:
 
 
 def read_trades(body: bytes, ts_recv: int) -> tuple[list[UserTrade], str]:
-    """The trades of one page and the next cursor; their time is the match. Raises ``FrameError``."""
+    """The trades of one page, timed by their match, and the next cursor. Raises ``FrameError``."""
     try:
         page = _TRADE_PAGE.decode(body)
         return [_trade(row, ts_recv) for row in page.data or ()], page.next_cursor
