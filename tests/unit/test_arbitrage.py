@@ -1,6 +1,5 @@
 """ArbHunter's eye: what it takes for real, what it sizes, what it leaves alone."""
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -402,7 +401,7 @@ def test_a_success_ends_the_long_pauses() -> None:
     assert (watch.busy_until_ns, watch.misses) == (116 * NS, 5)
     hunt.arb._rest(bundle, "COMPLETE", 200 * NS)
     assert (watch.busy_until_ns, watch.misses) == (201 * NS, 0)
-    unknown = dataclasses.replace(bundle, plan=structs.replace(bundle.plan, key="gone"))
+    unknown = structs.replace(bundle, plan=structs.replace(bundle.plan, key="gone"))
     hunt.arb._rest(unknown, "MISSED", 300 * NS)
     assert watch.busy_until_ns == 201 * NS
 

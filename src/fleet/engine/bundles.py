@@ -7,8 +7,9 @@ decides nothing; ``fleet.strategies.legs`` reads it to find the next step of a b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
+
+from msgspec import Struct
 
 from fleet.domain.commands import (
     BundleId,
@@ -34,8 +35,7 @@ class OperationStatus(Enum):
     REJECTED = "REJECTED"
 
 
-@dataclass(slots=True)
-class LegState:
+class LegState(Struct):
     """What became of one leg: shares filled and unwound, cash of each (fees in), tries."""
 
     filled: Qty = ZERO_QTY
@@ -48,8 +48,7 @@ class LegState:
     last_try_ns: int = 0
 
 
-@dataclass(slots=True)
-class OperationState:
+class OperationState(Struct):
     """One operation of a bundle."""
 
     operation_id: OperationId
@@ -61,14 +60,13 @@ class OperationState:
     """Of the transaction that carries it out; empty until it is signed (or where there is none)."""
 
 
-@dataclass(slots=True)
-class Bundle:
+class Bundle(Struct):
     """One idea from plan to end."""
 
     plan: OpenBundle
     opened_ns: int
     legs: list[LegState]
-    operations: list[OperationState] = field(default_factory=list)
+    operations: list[OperationState] = []
     operated_cash: Cash = ZERO_CASH
     outcome: str = ""
 
@@ -130,8 +128,7 @@ class Bundle:
         return any(o.status is OperationStatus.PENDING for o in self.operations)
 
 
-@dataclass(slots=True)
-class LedgerTotals:
+class LedgerTotals(Struct):
     """The leg ledger in figures, over the whole journal. Cash figures are net of fees."""
 
     tried: int = 0

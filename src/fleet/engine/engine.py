@@ -38,6 +38,7 @@ from fleet.domain.events import (
     TradingState,
     TradingStateChanged,
 )
+from fleet.domain.units import Price, Qty
 from fleet.engine.orders import OrderStatus
 from fleet.engine.risk import Risk
 from fleet.engine.state import State, View
@@ -190,7 +191,7 @@ class Engine:
         now = state.now_ns
         first_order = len(state.orders) + 1
         first_operation = state.bundles.operations + 1
-        orders = tuple(
+        orders = [
             SubmitOrder(
                 client_order_id=ClientOrderId(f"o{first_order + index}"),
                 bundle_id=intent.bundle_id,
@@ -204,7 +205,7 @@ class Engine:
                 ts=now,
             )
             for index, intent in enumerate(verdict.orders)
-        )
+        ]
         operations = tuple(
             RunOperation(
                 operation_id=OperationId(f"x{first_operation + index}"),
@@ -220,28 +221,28 @@ class Engine:
         seen = {leg.instrument_id: None for plan in verdict.opened for leg in plan.legs}
         for order in orders:
             seen[order.instrument_id] = None
-        quotes = tuple(
+        quotes = [
             QuoteSeen(
                 instrument_id=instrument_id,
-                bid=book.bid,
-                bid_qty=book.bid_qty,
-                ask=book.ask,
-                ask_qty=book.ask_qty,
+                bid=Price(book.best_bid * book.tick),
+                bid_qty=Qty(book.bids[book.best_bid]),
+                ask=Price(book.best_ask * book.tick),
+                ask_qty=Qty(book.asks[book.best_ask]),
                 ts_event=book.ts_event,
             )
             for instrument_id in seen
             if (book := state.books.get(instrument_id)) is not None
-        )
+        ]
         return DecisionMade(
             ts_event=now,
             ts_recv=event.ts_recv,
             decision=state.decisions + 1,
             opened=tuple(verdict.opened),
-            orders=orders,
+            orders=tuple(orders),
             operations=operations,
             closed=tuple(verdict.closed),
             refused=tuple(verdict.refused),
-            quotes=quotes,
+            quotes=tuple(quotes),
         )
 
     def _write(self, records: Sequence[Event]) -> None:

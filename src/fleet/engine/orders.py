@@ -19,9 +19,10 @@ reservation and blocks its instrument, however long that takes. A timeout is not
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+from msgspec import Struct
 
 from fleet.domain.commands import BundleId, ClientOrderId, Purpose, SubmitOrder, TimeInForce
 from fleet.domain.events import OrderFilled, VenueOrderId
@@ -120,8 +121,7 @@ _PROOF: Final = frozenset({_F.ACCEPT, _F.FILL, _F.LAST_FILL, _F.CANCEL, _F.REJEC
 """What settles the question of a lost order. Our own acts and a refused cancel prove nothing."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Order:
+class Order(Struct, kw_only=True):
     """One order and what is known of it. ``spent`` is notional, ``fee`` the fees so far."""
 
     client_order_id: ClientOrderId

@@ -282,21 +282,22 @@ class Arbitrage:
         return size if yearly >= self.settings.min_yearly_return else None
 
     def _plan(self, watch: Watch, size: Sizing, bundle_id: BundleId) -> OpenBundle:
-        order = sorted(range(len(watch.offers)), key=lambda i: (size.depths[i], i))
+        order = [i for _, i in sorted(zip(size.depths, range(len(size.depths)), strict=True))]
+        offers = [watch.offers[i] for i in order]
         walked = [size.limits[i] for i in order]
         if self.settings.execution.together:
             prices = [(price, price) for price in walked]
         else:
-            prices = leg_prices([watch.offers[i] for i in order], walked, size)
-        legs = tuple(
-            self._leg(watch.offers[i], size.qty, price, cap)
-            for i, (price, cap) in zip(order, prices, strict=True)
-        )
+            prices = leg_prices(offers, walked, size)
+        legs = [
+            self._leg(offer, size.qty, price, cap)
+            for offer, (price, cap) in zip(offers, prices, strict=True)
+        ]
         return OpenBundle(
             bundle_id=bundle_id,
             idea=watch.idea,
             key=watch.key,
-            legs=legs,
+            legs=tuple(legs),
             start=watch.start,
             finish=watch.finish,
             payoff=Price(watch.payoff),
@@ -308,13 +309,14 @@ class Arbitrage:
         book = offer.book
         tick = book.tick
         floor = -(-(book.best_bid * tick - self.settings.unwind_slippage) // tick) * tick
+        floor = tick if floor < tick else min(floor, SCALE - tick)
         return LegPlan(
             instrument_id=offer.instrument.id,
             side=offer.side,
             qty=qty,
             limit=cap,
             price=price,
-            unwind=Price(min(max(floor, tick), SCALE - tick)),
+            unwind=Price(floor),
         )
 
     # --- working ------------------------------------------------------------------------------
