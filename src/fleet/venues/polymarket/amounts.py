@@ -40,6 +40,14 @@ _AMOUNT_DECIMALS: Final = {
 }
 
 
+# Amount decimals -> (fine steps in 1e-8 dollars a cent, base units of one step): market_buy.
+_STEPS: Final = {
+    decimals: (10 ** (6 + decimals + _EXTRA_DECIMALS), 10 ** (6 - decimals))
+    for decimals in set(_AMOUNT_DECIMALS.values())
+}
+_FINER: Final = 10**_EXTRA_DECIMALS
+
+
 class AmountError(ValueError):
     """A price, quantity or tick from which no valid order can be made."""
 
@@ -79,9 +87,9 @@ def market_buy_amounts(price: Price, spend: Cash, tick: Price) -> OrderAmounts:
     if cents <= 0:
         raise AmountError(f"spending {format_units(spend)} dollars is below one cent")
     # cents/100 dollars over price/1e8, counted in steps of 10^-(decimals + 4) shares
-    fine = -(-cents * 10 ** (6 + decimals + _EXTRA_DECIMALS) // price)
-    steps = fine // 10**_EXTRA_DECIMALS
-    return OrderAmounts(cents * _CENT_BASE_UNITS, steps * 10 ** (6 - decimals))
+    scale, step = _STEPS[decimals]
+    fine = -(-cents * scale // price)
+    return OrderAmounts(cents * _CENT_BASE_UNITS, fine // _FINER * step)
 
 
 def market_sell_amounts(price: Price, qty: Qty, tick: Price) -> OrderAmounts:

@@ -67,7 +67,8 @@ _ORDER_TYPE_HASH: Final = keccak(ORDER_TYPE)
 _WRAPPED_TYPE_HASH: Final = keccak(_WRAPPED_TYPE)
 _WALLET_NAME_VERSION: Final = keccak(b"DepositWallet") + keccak(b"1")
 _TYPE_SUFFIX: Final = ORDER_TYPE + len(ORDER_TYPE).to_bytes(2, "big")
-_SIDE_WORD: Final = {Side.BUY: bytes(32), Side.SELL: (1).to_bytes(32, "big")}
+_BUY_WORD: Final = bytes(32)
+_SELL_WORD: Final = (1).to_bytes(32, "big")
 
 
 class ExchangeOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +126,7 @@ def order_struct_hash(order: ExchangeOrder) -> bytes:
                     _token_word(order.token_id),
                     order.maker_amount.to_bytes(32, "big"),
                     order.taker_amount.to_bytes(32, "big"),
-                    _SIDE_WORD[order.side],
+                    _BUY_WORD if order.side is Side.BUY else _SELL_WORD,
                     order.signature_type.to_bytes(32, "big"),
                     order.timestamp_ms.to_bytes(32, "big"),
                     _bytes32(order.metadata),
@@ -288,18 +289,25 @@ def wire_body(
         )
     if post_only and order_type not in _RESTING:
         raise SigningError(f"post-only is for GTC and GTD, not {order_type.value}")
-    if not owner.replace("-", "").isalnum() or not owner.isascii():
-        raise SigningError("the owner must be the API key's id: letters, digits and dashes")
+    _require_owner(owner)
+    side = "BUY" if order.side is Side.BUY else "SELL"
     return (
         f'{{"order":{{"salt":{order.salt},"maker":"{order.maker}","signer":"{order.signer}",'
         f'"tokenId":"{order.token_id}","makerAmount":"{order.maker_amount}",'
-        f'"takerAmount":"{order.taker_amount}","side":"{order.side.value}",'
+        f'"takerAmount":"{order.taker_amount}","side":"{side}",'
         f'"expiration":"{order.expiration_s}","signatureType":{int(order.signature_type)},'
         f'"timestamp":"{order.timestamp_ms}","metadata":"{order.metadata}",'
         f'"builder":"{order.builder}","signature":"{signed.signature}"}},"owner":"{owner}",'
         f'"orderType":"{order_type.value}","deferExec":{"true" if defer_exec else "false"},'
         f'"postOnly":{"true" if post_only else "false"}}}'
     ).encode()
+
+
+@lru_cache(maxsize=64)
+def _require_owner(owner: str) -> None:
+    """Refuse what is no API key's id; an exception is not cached."""
+    if not owner.replace("-", "").isalnum() or not owner.isascii():
+        raise SigningError("the owner must be the API key's id: letters, digits and dashes")
 
 
 def wire_batch(bodies: list[bytes]) -> bytes:
