@@ -97,6 +97,8 @@ class MarketSimulator:
         """Told of each trade of the flow with users' orders: market, YES bought, parts, time."""
         self.on_resolved: Callable[[MarketState, int], None] = lambda *_: None
         """Told of each resolution before its frame is published."""
+        self.on_refined: Callable[[MarketState], None] = lambda *_: None
+        """Told of each change of a market's tick."""
         self.listings = Listings()
         self.truth: deque[Mispricing] = deque(maxlen=TRUTH_KEPT)
         self.mispricings = 0
@@ -293,6 +295,7 @@ class MarketSimulator:
             return []
         old = market.tick
         market.flow.refine(MILL)
+        self.on_refined(market)
         market.updated_ns = now_ns
         return tick_size_frames(market, old, now_ns) + book_frames(market, now_ns)
 

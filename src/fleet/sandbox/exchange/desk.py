@@ -306,6 +306,10 @@ class OrderDesk:
                 self._state.level_changed(market, order, before, now_ns)
         self._end(order, became, now_ns)
 
+    def lapse(self, order: Order, now_ns: int) -> None:
+        """End an order of a market that ended while the exchange did not run."""
+        self._end(order, status.RESOLVED, now_ns)
+
     def _end(self, order: Order, became: str, now_ns: int) -> None:
         self._hold(order, 0)
         order.status = became

@@ -8,6 +8,7 @@ returns. Synchronous and single-threaded; no socket, no clock, seeded chance onl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from fleet.clock import NS_PER_SECOND
 from fleet.sandbox.exchange.accounts import CASH, FLOW
@@ -24,9 +25,11 @@ from fleet.sandbox.exchange.contract import (
 )
 from fleet.sandbox.exchange.desk import OrderDesk
 from fleet.sandbox.exchange.positions import Positions
+from fleet.sandbox.exchange.restoring import restore
 from fleet.sandbox.exchange.settlement import SettlementFaults
 from fleet.sandbox.exchange.settling import Settling
 from fleet.sandbox.exchange.state import ExchangeState
+from fleet.sandbox.exchange.store import ExchangeStore
 from fleet.sandbox.listing import MarketState
 from fleet.sandbox.simulator import MarketSimulator, SimulatorSettings
 
@@ -34,9 +37,16 @@ from fleet.sandbox.simulator import MarketSimulator, SimulatorSettings
 class Exchange:
     """Markets, orders, trades and balances of one sandbox."""
 
-    def __init__(self, settings: SimulatorSettings, start_ns: int) -> None:
-        """List the markets at ``start_ns``."""
-        self.simulator = MarketSimulator(settings, start_ns)
+    def __init__(
+        self, settings: SimulatorSettings, start_ns: int, *, path: Path | None = None
+    ) -> None:
+        """List the markets at ``start_ns`` and go on with what the file ``path`` holds.
+
+        None keeps everything in memory. Raises ``store.StoreError`` if the file is unusable.
+        """
+        self._store = ExchangeStore(path)
+        listed_ns = self._store.begin(settings.seed, start_ns)
+        self.simulator = MarketSimulator(settings, start_ns, listed_ns=listed_ns)
         self.faults = SettlementFaults(seed=str(settings.seed))
         """How trades settle; may be changed at any time."""
         self.state = ExchangeState(self.simulator)
@@ -45,6 +55,10 @@ class Exchange:
         self._positions = Positions(self.state)
         self.simulator.on_users_hit = self._desk.users_hit
         self.simulator.on_resolved = self._resolved
+        self.simulator.on_refined = self.state.refined
+        orders = self._store.load(self.state)
+        restore(self.state, orders, self._desk, self._settling, start_ns)
+        self._commit()
 
     @property
     def now_ns(self) -> int:
@@ -166,6 +180,10 @@ class Exchange:
         state.frames, state.updates = [], []
         return published
 
+    def close(self) -> None:
+        """Let go of the file; everything is in it already."""
+        self._store.close()
+
     def _time(self, now_ns: int) -> int:
         """Calls happen at the time they name, but never before what has happened already."""
         return max(now_ns, self.simulator.now_ns)
@@ -177,4 +195,5 @@ class Exchange:
         self.state.close(market.spec.condition_id, market.winner)
 
     def _commit(self) -> None:
-        """Write what changed."""
+        """Write what changed: a call that returns is durable."""
+        self._store.write(self.state)

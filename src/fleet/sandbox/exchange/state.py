@@ -37,6 +37,8 @@ class KnownMarket:
     pool: str
     """Where its collateral is counted: its own condition, or its neg-risk market id."""
     winner: int | None = None
+    tick: int = 0
+    """Its tick at 1e-8, once refined; 0 before."""
 
 
 @dataclass(slots=True)
@@ -92,6 +94,10 @@ class ExchangeState:
             )
             self._keep(known)
         return known
+
+    def refined(self, market: MarketState) -> None:
+        """Note a finer tick: it outlives a restart."""
+        self._keep(replace(self.know(market), tick=market.tick))
 
     def close(self, condition_id: str, winner: int) -> None:
         """Note who won a remembered market."""
