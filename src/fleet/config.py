@@ -324,6 +324,14 @@ class Paths:
         """What the paper venue remembers of one bot on one market."""
         return self.var / "paper" / f"{bot}{_place(feed)}.db"
 
+    def parity(self, bot: str, mode: Mode, feed: str = SANDBOX) -> Path:
+        """What was promised and what the live quotes kept, of one bot in one mode on one market."""
+        return self.var / "parity" / f"{bot}-{mode.value}{_place(feed)}.db"
+
+    def gate(self, bot: str, feed: str = SANDBOX) -> Path:
+        """Smoke orders and stages of one bot's live starts on one market."""
+        return self.var / "gate" / f"{bot}{_place(feed)}.db"
+
     def lock(self, bot: str) -> Path:
         """The lock that keeps twins apart."""
         return self.var / "locks" / f"{bot}.lock"

@@ -1,0 +1,106 @@
+"""A small SQLite file of ours beside the journal: one kind, one owner, one writer.
+
+What is in its tables is the business of its user. Like the journal it is made whole, carries an
+application id, a schema number and whose it is (``meta``), and is refused when any of that is
+another's: a file of paper is never taken for one of live, nor one bot's for another's.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from fleet.journal import database
+from fleet.journal.database import JournalError, JournalForeign
+
+_META: Final = "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of file: its number in the header, its schema and its tables."""
+
+    application_id: int
+    version: int
+    ddl: str
+
+
+class RecordFile:
+    """An open file of one kind; made if there is none, unless it is only to be read."""
+
+    def __init__(
+        self, path: Path, kind: Kind, owner: Mapping[str, str], *, read_only: bool = False
+    ) -> None:
+        """Open it for ``owner``. Raises ``JournalError``; ``JournalForeign`` if it is another's."""
+        self.path = path
+        if not read_only:
+            database.create(
+                path,
+                application_id=kind.application_id,
+                version=kind.version,
+                ddl=_META + kind.ddl,
+                rows=owner.items(),
+            )
+        self.db: sqlite3.Connection = database.connect(path, read_only=read_only)
+        try:
+            database.require_identity(
+                self.db, path, application_id=kind.application_id, version=kind.version
+            )
+            database.integrity(self.db, path)
+            self._require(owner)
+        except database.DRIVER_ERRORS as error:
+            self.db.close()
+            raise database.translate(error, path, "open") from error
+        except JournalError:
+            self.db.close()
+            raise
+
+    def _require(self, owner: Mapping[str, str]) -> None:
+        found = dict(self.db.execute("SELECT key, value FROM meta"))
+        wrong = {key: found.get(key) for key in owner if found.get(key) != owner[key]}
+        if wrong:
+            raise JournalForeign(
+                f"{self.path} belongs to {wrong}, not to {dict(owner)}; move it away or correct the"
+                " path"
+            )
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        self.db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self, doing: str) -> Iterator[None]:
+        """All of it, durably, or nothing. Raises ``JournalError`` naming what was tried."""
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.db.execute("COMMIT")
+            finally:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+        except database.DRIVER_ERRORS as error:
+            raise database.translate(error, self.path, doing) from error
+
+    def rows(self, query: str, values: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query. Raises ``JournalError``."""
+        try:
+            return self.db.execute(query, values).fetchall()
+        except database.DRIVER_ERRORS as error:
+            raise database.translate(error, self.path, "read") from error

@@ -1,0 +1,78 @@
+"""How long the venue is away: its clock is asked every so often on a connection that stays open.
+
+The 90th percentile of the newest answers is what parity takes for the time an order travels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from fleet import logs
+from fleet.clock import Clock
+from fleet.runtime.components import Health
+from fleet.runtime.latency import LatencyWindow
+from fleet.venues.port import VenueError
+from fleet.venues.transport import HttpSettings, JsonClient
+
+EVERY_S: Final = 10.0
+SHARE: Final = 90
+HTTP: Final = HttpSettings(timeout_s=5.0, attempts=1, per_second=1, burst=2)
+
+
+class RoundTrip:
+    """A component that measures; ``round_trip_ns`` is nothing until one answer has come."""
+
+    name = "round-trip"
+
+    def __init__(self, clob_url: str, clock: Clock, *, every_s: float = EVERY_S) -> None:
+        """Ask the CLOB at ``clob_url`` for its time."""
+        self._client = JsonClient(clob_url, HTTP, clock=clock)
+        self._clock = clock
+        self._every_s = every_s
+        self._window = LatencyWindow()
+        self._task: asyncio.Task[None] | None = None
+        self._problem = ""
+        self._log = logs.get("round-trip")
+
+    def round_trip_ns(self) -> int | None:
+        """The 90th percentile of the newest round trips."""
+        measured_us = self._window.percentile_us(SHARE)
+        return None if measured_us is None else measured_us * 1_000
+
+    async def start(self) -> None:
+        """Begin to measure; returns at once."""
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        warm = False
+        while True:
+            warm = await self._measure(keep=warm)
+            await asyncio.sleep(self._every_s if warm else min(1.0, self._every_s))
+
+    async def _measure(self, *, keep: bool) -> bool:
+        """Ask once. The first answer on a connection opened it, which no order has to wait for."""
+        began_ns = self._clock.now_ns()
+        try:
+            await self._client.get("/time", int)
+        except VenueError as error:
+            if not self._problem:
+                self._log.warning("VENUE not measured", reason=str(error))
+            self._problem = str(error)
+            return False
+        self._problem = ""
+        if keep:
+            self._window.add(self._clock.now_ns() - began_ns)
+        return True
+
+    def health(self) -> Health:
+        """Unhealthy while the venue does not answer."""
+        return Health(ok=not self._problem, detail=self._problem)
+
+    async def stop(self) -> None:
+        """Stop measuring and hang up."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        await self._client.close()
