@@ -249,7 +249,7 @@ def test_rest_reads_agree_with_one_another_and_errors_are_the_venue_s() -> None:
             missing = "No orderbook exists for the requested token id"
             assert await get("/clob/book", 404, token_id="1") == {"error": missing}
             assert await get("/clob/markets/0x00", 404) == {"error": "market not found"}
-            for path in ("/clob/order", "/clob/data/trades", "/clob/auth/api-keys", "/ws/user"):
+            for path in ("/clob/rewards/user", "/clob/builder/trades", "/clob/rfq/config"):
                 assert (await get(path, 501))["code"] == "not_built"
             compact = await get(f"/clob/clob-markets/{book['market']}")
             assert compact["c"] == book["market"]

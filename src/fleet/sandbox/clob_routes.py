@@ -1,7 +1,7 @@
 """CLOB read endpoints (reference 4.2) over the listed markets.
 
-Order and account endpoints answer 501 with a sentence: they come with order entry. A token without
-a book answers 404 with the venue's words.
+A token without a book answers 404 with the venue's words. Paths of the venue that nothing stands
+behind here (rewards, builders, RFQ, read-only keys) answer 501 with a sentence.
 """
 
 from __future__ import annotations
@@ -35,24 +35,17 @@ INTERVALS_S: Final = {
     "6h": 21_600,
     "1h": 3_600,
 }
-NOT_BUILT: Final = (
-    "the sandbox serves market data only: orders, accounts and keys come with the live path"
-)
-ACCOUNT_PATHS: Final = (
-    "/order",
-    "/orders",
-    "/cancel-all",
-    "/cancel-market-orders",
-    "/auth/{rest:.*}",
-    "/data/{rest:.*}",
-    "/balance-allowance",
-    "/balance-allowance/update",
-    "/v1/heartbeats",
-    "/heartbeats",
-    "/notifications",
-    "/order-scoring",
-    "/orders-scoring",
+NOT_BUILT: Final = "the sandbox has no rewards, builders, requests for quote or read-only keys"
+NOT_BUILT_PATHS: Final = (
+    "/auth/readonly-api-key",
+    "/auth/readonly-api-keys",
+    "/auth/builder-api-key",
+    "/markets/live-activity/{condition_id}",
+    "/fees/{rest:.*}",
     "/rewards/{rest:.*}",
+    "/rebates/{rest:.*}",
+    "/builder/trades",
+    "/rfq/{rest:.*}",
 )
 View = Callable[[MarketState], dict[str, Any]]
 
@@ -103,7 +96,7 @@ class ClobRoutes:
             router.add_get(prefix + path, handler)
         for path, handler in posts.items():
             router.add_post(prefix + path, handler)
-        for path in ACCOUNT_PATHS:
+        for path in NOT_BUILT_PATHS:
             router.add_route("*", prefix + path, not_built)
 
     def _token(self, request: web.Request, name: str = "token_id") -> tuple[MarketState, int]:
@@ -257,7 +250,7 @@ class ClobRoutes:
 
 
 async def not_built(_: web.Request) -> web.Response:
-    """The answer of every order and account endpoint."""
+    """The answer of every path of the venue that has nothing behind it here."""
     return json_answer({"error": NOT_BUILT, "code": "not_built"}, status=501)
 
 

@@ -12,12 +12,15 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
 from fleet.clock import NS_PER_SECOND, Clock
-from fleet.sandbox.clob_routes import ClobRoutes, not_built
+from fleet.sandbox.clob_routes import ClobRoutes
+from fleet.sandbox.exchange.contract import Refused
+from fleet.sandbox.exchange.exchange import Exchange
 from fleet.sandbox.faults import Faults
 from fleet.sandbox.faults_catalogue import FaultRule
 from fleet.sandbox.faults_channels import ChannelFaults
@@ -26,7 +29,9 @@ from fleet.sandbox.faults_markets import FaultyMarkets
 from fleet.sandbox.gamma_routes import GammaRoutes
 from fleet.sandbox.market_channel import MarketChannel
 from fleet.sandbox.request_reading import ApiError, json_answer, whole
-from fleet.sandbox.simulator import MarketSimulator, SimulatorSettings
+from fleet.sandbox.simulator import SimulatorSettings
+from fleet.sandbox.trading.desk import AllApproved
+from fleet.sandbox.trading.floor import FloorSettings, TradingFloor
 
 HOST: Final = "127.0.0.1"
 SERVICE: Final = "fleet-sandbox"
@@ -44,6 +49,9 @@ class SandboxSettings:
 
     port: int = 8788
     simulator: SimulatorSettings = field(default_factory=SimulatorSettings)
+    floor: FloorSettings = field(default_factory=FloorSettings)
+    state: Path | None = None
+    """The exchange's file, which outlives the process; None keeps everything in memory."""
     clob_page_size: int = 1_000
     client_queue_max: int = 2_048
     clients_max: int = 64
@@ -70,7 +78,8 @@ class SandboxServer:
     ) -> None:
         """Make the markets at the clock's time; ``note`` is told what an operator should know."""
         self.settings = settings
-        self.simulator = MarketSimulator(settings.simulator, clock.now_ns())
+        self.exchange = Exchange(settings.simulator, clock.now_ns())
+        self.simulator = self.exchange.simulator
         self.started_ns = clock.now_ns()
         self.channel = MarketChannel(
             self.simulator.listings,
@@ -85,6 +94,19 @@ class SandboxServer:
         self._faulty_channel = ChannelFaults(self.channel, self.faults, clock.now_ns)
         self.channel.without_snapshots = self._faulty_channel.without_snapshots
         self._faulty_markets = FaultyMarkets(self.faults, self.simulator)
+        self.floor = TradingFloor(
+            self.exchange,
+            self.simulator.listings,
+            AllApproved(),
+            market_channel=self.channel,
+            queue_max=settings.client_queue_max,
+            clients_max=settings.clients_max,
+            note=note,
+            now_ns=clock.now_ns,
+            accounts_path=_beside(settings.state, "accounts"),
+            settings=settings.floor,
+        )
+        self._faulty_users = ChannelFaults(self.floor.channel, self.faults, clock.now_ns)
         self._clock = clock
         self._runner: web.AppRunner | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -100,7 +122,8 @@ class SandboxServer:
         """Listen and let time run. Raises ``OSError`` if the port is taken."""
         faulty = FaultyRequests(self.faults, self._clock.now_ns, started_ns=self.started_ns)
         app = web.Application(
-            middlewares=[faulty.disturb, _errors_as_json], client_max_size=BODY_BYTES_MAX
+            middlewares=[faulty.disturb, _errors_as_json, self.floor.limits.admit],
+            client_max_size=BODY_BYTES_MAX,
         )
         faulty.add_to(app.router, "/sandbox/faults")
         ClobRoutes(
@@ -108,7 +131,7 @@ class SandboxServer:
         ).add_to(app.router, "/clob")
         GammaRoutes(self.simulator).add_to(app.router, "/gamma")
         app.router.add_get("/ws/market", self.channel.handle)
-        app.router.add_get("/ws/user", not_built)
+        self.floor.add_to(app.router)
         app.router.add_get("/sandbox", self._about)
         app.router.add_get("/sandbox/truth", self._truth)
         self._runner = web.AppRunner(
@@ -132,6 +155,7 @@ class SandboxServer:
             await asyncio.gather(self._pump, return_exceptions=True)
         if self._runner is not None:
             await self.channel.close()
+            await self.floor.close()
             await self._runner.cleanup()
             self._runner = None
 
@@ -141,11 +165,14 @@ class SandboxServer:
             now_ns = self._clock.now_ns()
             while simulator.now_ns < now_ns:
                 step_ns = min(now_ns, simulator.now_ns + STEP_NS_MAX)
-                frames = simulator.step(step_ns)
-                self.channel.publish(frames + self._faulty_markets.step(step_ns))
+                self.exchange.step(step_ns)
+                self.floor.step(step_ns)
+                self.floor.publish()
+                self.channel.publish(self._faulty_markets.step(step_ns))
                 await asyncio.sleep(0)
             self._faulty_channel.release()
-            wait_s = (simulator.next_due_ns - now_ns) / NS_PER_SECOND
+            self._faulty_users.release()
+            wait_s = (self.exchange.next_due_ns - now_ns) / NS_PER_SECOND
             await asyncio.sleep(min(max(wait_s, SLEEP_S_MIN), SLEEP_S_MAX))
 
     async def _about(self, _: web.Request) -> web.Response:
@@ -176,11 +203,20 @@ class SandboxServer:
         return json_answer({"seed": self.simulator.settings.seed, "mispricings": made})
 
 
+def _beside(state: Path | None, what: str) -> Path | None:
+    """``sandbox.db`` has ``sandbox-accounts.db`` beside it."""
+    return None if state is None else state.with_name(f"{state.stem}-{what}{state.suffix}")
+
+
 @web.middleware
 async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except ApiError as error:
+        return json_answer(
+            {"error": error.text, **error.fields}, status=error.status, headers=error.headers
+        )
+    except Refused as error:
         return json_answer({"error": error.text}, status=error.status)
     except web.HTTPNotFound:
         return json_answer({"error": f"no such path here: {request.path}"}, status=404)
