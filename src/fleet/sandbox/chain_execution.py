@@ -34,6 +34,8 @@ from fleet.sandbox.exchange.contract import (
 )
 from fleet.sandbox.listing import Listings
 from fleet.venues.polymarket.chain_contracts import (
+    ERROR_TEXT,
+    TRANSFER_FROM_FAILED,
     Approve,
     ApproveForAll,
     ChainCall,
@@ -47,13 +49,11 @@ from fleet.venues.polymarket.chain_contracts import (
 )
 from fleet.venues.polymarket.keys import checksum_address, keccak
 
-ERROR_TEXT: Final = bytes.fromhex("08c379a0")
-"""``Error(string)``, what ``require`` and ``revert`` with a text give."""
-TRANSFER_FROM_FAILED: Final = selector("TransferFromFailed", ())
-"""The adapters take pUSD with a library that reverts with this."""
 NOT_APPROVED: Final = "ERC1155: need operator approval for 3rd party transfers."
 TOO_FEW: Final = "SafeMath: subtraction overflow"
 UNRESOLVED: Final = "result for condition not received yet"
+REVERTED: Final = "execution reverted: "
+"""How the exchange begins what it refuses; a node says it by itself."""
 NOBODY: Final = "0x" + "00" * 20
 _GAS: Final[Mapping[type, int]] = {
     Split: 260_000, Merge: 230_000, Redeem: 280_000, Approve: 55_000, ApproveForAll: 50_000,
@@ -180,7 +180,7 @@ class ChainExecution:
                 return [_log(Contract.PUSD, topics, ["uint256"], [call.amount])]
             case ApproveForAll():
                 ledger, operator = call.ledger, call.operator
-                self._state.set_operator(sender, ledger.address, operator, approved=call.approved)
+                self._state.set_operator(sender, operator, ledger, approved=call.approved)
                 topics = [_topic("ApprovalForAll(address,address,bool)"), *_words(sender, operator)]
                 return [_log(ledger, topics, ["bool"], [call.approved])]
         done = self._carried_out(sender, transaction_hash)
@@ -189,7 +189,7 @@ class ChainExecution:
             try:
                 self._exchange.operate(_request(sender, call, transaction_hash), now_ns)
             except Refused as refusal:
-                raise revert(refusal.text) from refusal
+                raise revert(refusal.text.removeprefix(REVERTED)) from refusal
             done = self._carried_out(sender, transaction_hash)
         if done is None:
             raise RuntimeError(f"the exchange does not tell of operation {transaction_hash}")
@@ -224,7 +224,7 @@ class ChainExecution:
 
     def _check_operator(self, sender: str, neg_risk: bool) -> None:  # noqa: FBT001
         operator = adapter(neg_risk=neg_risk).address
-        if not self._state.approved(sender, Contract.CTF.address, operator):
+        if not self._state.approved(sender, operator):
             raise revert(NOT_APPROVED)
 
     def _check_tokens(self, sender: str, tokens: Sequence[str], amount: int) -> None:
@@ -249,7 +249,7 @@ class ChainExecution:
         known = reversed(self._exchange.operations(wallet))
         return next((o for o in known if o.transaction_hash == transaction_hash), None)
 
-    def _view(self, to: str, name: str, values: tuple[Any, ...]) -> int | bool | bytes:
+    def _view(self, to: str, name: str, values: tuple[Any, ...]) -> int | bool | bytes | list[int]:
         match name:
             case "decimals":
                 return 6
@@ -258,11 +258,14 @@ class ChainExecution:
             case "tokens":
                 held = self._exchange.tokens(checksum_address(values[0]))
                 return held.get(str(values[1]), 0)
+            case "balances":
+                pairs = zip(values[0], values[1], strict=False)
+                return [self._exchange.tokens(checksum_address(w)).get(str(t), 0) for w, t in pairs]
             case "allowance":
                 return self._state.allowance(*(checksum_address(v) for v in values))
             case "approved":
                 owner, operator = (checksum_address(v) for v in values)
-                return self._state.approved(owner, to, operator)
+                return self._state.approved(owner, operator, Contract(to))
             case "count":
                 return len(self._directory.questions("0x" + values[0].hex()))
             case _:
@@ -286,6 +289,7 @@ def _views() -> _Views:
         (Contract.PUSD, "balanceOf", ("address",), "uint256", "cash"),
         (Contract.PUSD, "allowance", ("address", "address"), "uint256", "allowance"),
         (Contract.CTF, "balanceOf", ("address", "uint256"), "uint256", "tokens"),
+        (Contract.CTF, "balanceOfBatch", ("address[]", "uint256[]"), "uint256[]", "balances"),
         (Contract.CTF, "isApprovedForAll", ("address", "address"), "bool", "approved"),
         (Contract.POSITION_MANAGER, "isApprovedForAll", ("address", "address"), "bool", "approved"),
         (Contract.NEG_RISK_ADAPTER, "getQuestionCount", ("bytes32",), "uint256", "count"),

@@ -8,12 +8,13 @@ The rules of a node of Polygon (bor, a fork of geth), in geth's words:
 - a block mines what waits, in the order of nonces, if its fee cap reaches the base fee. Whatever it
   calls, a mined transaction uses its nonce up; one that is reverted changes nothing else.
 
-Time is passed in. Blocks are a function of time since the genesis; empty ones are not kept. There is
-no reorganisation, and every address has ``FAUCET_WEI`` to burn for gas; POL is not moved.
+Time is passed in. Blocks are a function of time since the genesis; empty ones are not kept. There
+is no reorganisation, and every address has ``FAUCET_WEI`` to burn for gas; POL is not moved.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from fleet.clock import NS_PER_SECOND
@@ -59,13 +60,15 @@ class Chain:
         *,
         chain_id: int = POLYGON,
         block_ns: int = BLOCK_NS,
+        on_mined: Callable[[], None] = lambda: None,
     ) -> None:
-        """Continue the chain of ``state``."""
+        """Continue the chain of ``state``; ``on_mined`` is called after transactions were."""
         self.state: Final = state
         self.execution: Final = execution
         self.chain_id: Final = chain_id
         self.block_ns: Final = block_ns
         self.base_fee_wei = BASE_FEE_WEI
+        self._on_mined = on_mined
 
     # --- blocks ------------------------------------------------------------------------------
 
@@ -136,6 +139,8 @@ class Chain:
                     self._mine(tx, transaction, now_ns)
                     mined += 1
                     progress = True
+        if mined:
+            self._on_mined()
         return mined
 
     def _check(self, transaction: Transaction, sender: str) -> None:

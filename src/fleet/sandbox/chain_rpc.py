@@ -25,7 +25,7 @@ from fleet.sandbox.chain_views import (
     transaction_json,
 )
 from fleet.sandbox.request_reading import json_answer
-from fleet.venues.polymarket.chain_contracts import Approve, ChainCall
+from fleet.venues.polymarket.chain_contracts import ERROR_TEXT, Approve, ChainCall, revert_words
 from fleet.venues.polymarket.keys import SigningError, checksum_address
 
 CLIENT_VERSION: Final = "polybot-fleet-sandbox/chain"
@@ -132,8 +132,11 @@ class ChainRpc:
         return block_json(self._chain, number, full=len(params) > 1 and params[1] is True)
 
     def _transaction_count(self, params: Params) -> Any:
-        pending = len(params) > 1 and params[1] == "pending"
-        return hex(self._chain.nonce(_address(params, 0), pending=pending))
+        address = _address(params, 0)
+        tag = params[1] if len(params) > 1 else "latest"
+        if isinstance(tag, str) and tag[:2] == "0x":
+            return hex(self._chain.state.nonce_at(address, self._block_number(params, 1)))
+        return hex(self._chain.nonce(address, pending=tag == "pending"))
 
     def _transaction(self, params: Params) -> Any:
         tx = self._chain.state.transaction(_text(params, 0).lower())
@@ -186,7 +189,9 @@ class ChainRpc:
             made = transaction_json(self._chain, tx)
             same = (made["from"], made["to"], made["input"]) == (sender, to, "0x" + call_data.hex())
             if same and not tx.succeeded and tx.revert:
-                raise _reverted(Reverted(bytes.fromhex(tx.revert[2:])))
+                payload = bytes.fromhex(tx.revert[2:])
+                words = revert_words(payload) if payload[:4] == ERROR_TEXT else ""
+                raise _reverted(Reverted(payload, words))
 
     def _estimate_gas(self, params: Params) -> Any:
         sender, to, call_data = _message(params)
@@ -223,16 +228,8 @@ def _failure(number: Any, error: RpcError) -> dict[str, Any]:
 
 
 def _reverted(undone: Reverted) -> RpcError:
-    words = f"execution reverted: {_words(undone)}" if _words(undone) else "execution reverted"
-    return RpcError(_REVERT, words, "0x" + undone.payload.hex())
-
-
-def _words(undone: Reverted) -> str:
-    """The text of ``Error(string)``, or nothing."""
-    if undone.text or undone.payload[:4] != bytes.fromhex("08c379a0"):
-        return undone.text
-    length = int.from_bytes(undone.payload[36:68], "big")
-    return undone.payload[68 : 68 + length].decode("utf-8", "replace")
+    words = f": {undone.text}" if undone.text else ""
+    return RpcError(_REVERT, f"execution reverted{words}", "0x" + undone.payload.hex())
 
 
 def _text(params: Params, index: int) -> str:

@@ -17,7 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fleet.venues.polymarket.chain_contracts import Approve, ApproveForAll, required_approvals
+from fleet.venues.polymarket.chain_contracts import (
+    Approve,
+    ApproveForAll,
+    Contract,
+    required_approvals,
+)
 
 POOLED, MINED, DROPPED = "POOLED", "MINED", "DROPPED"
 SCHEMA_VERSION: Final = 1
@@ -108,6 +113,14 @@ class ChainState:
         row = self._one("SELECT nonce FROM account WHERE address = ?", address)
         return int(row[0]) if row else 0
 
+    def nonce_at(self, address: str, block: int) -> int:
+        """How many transactions of ``address`` were mined up to ``block``."""
+        row = self._one(
+            "SELECT count(*) FROM chain_tx WHERE sender = ? AND status = ? AND block <= ?",
+            address, MINED, block,
+        )  # fmt: skip
+        return int(row[0]) if row else 0
+
     def spent_wei(self, address: str) -> int:
         """What its mined transactions burned."""
         row = self._one("SELECT spent FROM account WHERE address = ?", address)
@@ -120,12 +133,12 @@ class ChainState:
         )
         return int(row[0]) if row else 0
 
-    def approved(self, owner: str, ledger: str, operator: str) -> bool:
+    def approved(self, owner: str, operator: str, ledger: Contract = Contract.CTF) -> bool:
         """Whether ``operator`` may move the tokens ``owner`` has in ``ledger``."""
         return (
             self._one(
                 "SELECT 1 FROM operator WHERE owner = ? AND ledger = ? AND operator = ?",
-                owner, ledger, operator,
+                owner, ledger.address, operator,
             )
             is not None
         )  # fmt: skip
@@ -136,14 +149,14 @@ class ChainState:
             "INSERT OR REPLACE INTO allowance VALUES (?, ?, ?)", (owner, spender, str(amount))
         )
 
-    def set_operator(self, owner: str, ledger: str, operator: str, *, approved: bool) -> None:
+    def set_operator(self, owner: str, operator: str, ledger: Contract, *, approved: bool) -> None:
         """Allow or forbid an operator."""
         verb = (
             "INSERT OR IGNORE INTO operator VALUES (?, ?, ?)"
             if approved
             else "DELETE FROM operator WHERE owner = ? AND ledger = ? AND operator = ?"
         )
-        self._db.execute(verb, (owner, ledger, operator))
+        self._db.execute(verb, (owner, ledger.address, operator))
 
     def grant(self, owner: str) -> None:
         """Give every approval a bot needs, as if its approve transactions had been mined."""
@@ -152,7 +165,7 @@ class ChainState:
                 case Approve(spender=spender, amount=amount):
                     self.approve(owner, spender, amount)
                 case ApproveForAll(ledger=ledger, operator=operator):
-                    self.set_operator(owner, ledger.address, operator, approved=True)
+                    self.set_operator(owner, operator, ledger, approved=True)
 
     # --- transactions ------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """How the sandbox's chain shows its blocks, transactions, receipts and logs: geth's JSON.
 
-Pure shaping of what ``chain_state`` keeps. Roots and blooms are of the right length and mean nothing;
-no client here checks them.
+Pure shaping of what ``chain_state`` keeps. Roots and blooms are of the right length and mean
+nothing; no client here checks them.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 
 from eth_abi.abi import decode as abi_decode
@@ -269,6 +270,22 @@ def _text(value: bytes) -> str:
 _Values = tuple[Any, ...]
 
 
+def _split_or_merge(
+    kind: type[Split | Merge],
+    neg_risk: bool,  # noqa: FBT001
+    values: _Values,
+) -> ChainCall:
+    return kind(condition_id=_text(values[2]), amount=values[4], neg_risk=neg_risk)
+
+
+def _redeem(neg_risk: bool, values: _Values) -> ChainCall:  # noqa: FBT001
+    return Redeem(condition_id=_text(values[2]), neg_risk=neg_risk)
+
+
+def _approve_for_all(ledger: Contract, values: _Values) -> ChainCall:
+    return ApproveForAll(ledger=ledger, operator=checksum_address(values[0]), approved=values[1])
+
+
 def _readers() -> dict[tuple[Contract, str], Callable[[_Values], ChainCall]]:
     found: dict[tuple[Contract, str], Callable[[_Values], ChainCall]] = {
         (Contract.NEG_RISK_CTF_ADAPTER, "convertPositions"): lambda v: Convert(
@@ -277,20 +294,37 @@ def _readers() -> dict[tuple[Contract, str], Callable[[_Values], ChainCall]]:
         (Contract.PUSD, "approve"): lambda v: Approve(spender=checksum_address(v[0]), amount=v[1]),
     }
     for to, neg_risk in ((Contract.CTF_ADAPTER, False), (Contract.NEG_RISK_CTF_ADAPTER, True)):
-        found[to, "splitPosition"] = lambda v, n=neg_risk: Split(  # type: ignore[misc]
-            condition_id=_text(v[2]), amount=v[4], neg_risk=n
-        )
-        found[to, "mergePositions"] = lambda v, n=neg_risk: Merge(  # type: ignore[misc]
-            condition_id=_text(v[2]), amount=v[4], neg_risk=n
-        )
-        found[to, "redeemPositions"] = lambda v, n=neg_risk: Redeem(  # type: ignore[misc]
-            condition_id=_text(v[2]), neg_risk=n
-        )
+        found[to, "splitPosition"] = partial(_split_or_merge, Split, neg_risk)
+        found[to, "mergePositions"] = partial(_split_or_merge, Merge, neg_risk)
+        found[to, "redeemPositions"] = partial(_redeem, neg_risk)
     for ledger in (Contract.CTF, Contract.POSITION_MANAGER):
-        found[ledger, "setApprovalForAll"] = lambda v, at=ledger: ApproveForAll(  # type: ignore[misc]
-            ledger=at, operator=checksum_address(v[0]), approved=v[1]
-        )
+        found[ledger, "setApprovalForAll"] = partial(_approve_for_all, ledger)
     return found
 
 
 _READERS: Final = _readers()
+
+
+# --- errors of the contracts -------------------------------------------------------------------
+
+ERROR_TEXT: Final = bytes.fromhex("08c379a0")
+"""``Error(string)``: what a ``require`` with a text reverts with."""
+TRANSFER_FROM_FAILED: Final = bytes.fromhex("7939f424")
+"""``TransferFromFailed()``: the adapters could not take the pUSD."""
+_MEANINGS: Final = {
+    TRANSFER_FROM_FAILED: "TransferFromFailed: too little pUSD, or too small an allowance",
+    bytes.fromhex("49b8b3ac"): "OnlyUnpaused: the adapter is paused by its admins",
+}
+
+
+def revert_words(payload: bytes) -> str:
+    """What a contract reverted with, for a person; never empty."""
+    if payload[:4] == ERROR_TEXT:
+        try:
+            (text,) = abi_decode(["string"], payload[4:])
+        except DecodingError:
+            return f"0x{payload.hex()}"
+        return str(text)
+    if not payload:
+        return "reverted without a word"
+    return _MEANINGS.get(payload[:4], f"0x{payload.hex()}")

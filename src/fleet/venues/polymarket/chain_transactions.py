@@ -41,9 +41,9 @@ _HALF_ORDER: Final = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F466
 """Half the order of secp256k1: EIP-2 takes no signature with a larger s."""
 FIELDS: Final = 12
 GAS_MAX: Final = 20_000_000
-"""Of one transaction: a convert of the largest sets (256 questions) is a fraction of it."""
+"""Of one transaction; a third of a block of Polygon."""
 FEE_MAX_WEI: Final = 5 * 10**18
-"""Most POL one transaction may burn (gas x fee cap); a node that asks for more is mad or hostile."""
+"""Most POL one transaction may burn (gas x fee cap), whatever a node suggests."""
 
 
 class TransactionInvalid(ValueError):  # noqa: N818 - named for what happened

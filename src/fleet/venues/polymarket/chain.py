@@ -1,0 +1,377 @@
+"""Token operations as Polygon transactions of an EOA: prepared, journalled by the caller, sent.
+
+Theory of operation. An operation becomes one signed transaction in ``prepare``; its hash is known
+then, and the caller writes it to the journal (``OperationSigned``) before ``send``. What became of
+it is asked of the chain by that hash, for as long as it takes.
+
+*Never twice.* A chain mines at most one transaction of an address per nonce. At most one
+transaction of this wallet is open at a time: ``prepare`` refuses (``WalletBusy``) while one has no
+proven end, here or in a journal (``restore``), or waits in the node's pool. So an operation that
+was sent twice is the same bytes twice, which the chain takes as one; and an operation with an
+unknown end blocks the next one instead of being repeated.
+
+*Unknown stays unknown.* The ends that are proof:
+
+    CONFIRMED  a receipt of success, ``confirmations`` blocks deep; what it moved is read from logs
+    REVERTED   a receipt of failure, as deep: it changed nothing, and never will
+    DEAD       no receipt, and its nonce was used by another transaction, as deep
+
+PENDING is a transaction the node has (in its pool, or not deep enough); UNKNOWN one it does not
+know: perhaps never sent, perhaps still under way to it. A timeout of ``send`` proves nothing.
+
+*Ending the unknown.* ``void`` signs an empty transaction to ourselves with the wallet's next nonce.
+Once that is confirmed, nothing signed before it can be mined any more: an older hash without a
+receipt is DEAD. (An older nonce is not above the one the chain accepted for the void, because only
+one transaction is ever open.)
+
+It needs the wallet for itself: a key that also signs elsewhere (a browser, a second fleet) can use
+a nonce up. Then a prepared transaction ends as DEAD, which is the truth; but nothing is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from fleet.domain.commands import OperationId, OperationKind, RunOperation
+from fleet.domain.instruments import MarketId, Universe
+from fleet.venues.polymarket.chain_contracts import ChainCall, Contract, encode
+from fleet.venues.polymarket.chain_logs import moves_in
+from fleet.venues.polymarket.chain_node import ChainNode, NodeRefused
+from fleet.venues.polymarket.chain_planning import (
+    QUESTIONS_MAX,
+    Moves,
+    OperationUnfit,
+    plan,
+    set_of,
+)
+from fleet.venues.polymarket.chain_transactions import Transaction, TransactionSigner
+from fleet.venues.polymarket.contracts import SignatureType
+from fleet.venues.port import TransportFailed, VenueError
+
+CONFIRMATIONS: Final = 3
+"""Blocks until an end counts as final (about six seconds). Our choice: Polygon has had
+reorganisations of one or two blocks."""
+GAS_MARGIN_PERCENT: Final = 30
+VOID_GAS: Final = 21_000
+_PROOFS_OF_REFUSAL: Final = (
+    "insufficient funds", "intrinsic gas too low", "underpriced", "exceeds block gas limit",
+    "fee cap less than block base fee", "max fee per gas less than block base fee",
+    "higher than max fee per gas", "invalid sender", "gas limit reached",
+)  # fmt: skip
+"""What a node's pool says of a transaction it does not take and does not pass on (geth's words)."""
+
+
+class WalletBusy(VenueError):  # noqa: N818 - named for what was found
+    """Another transaction of this wallet has no proven end yet; nothing was signed."""
+
+
+class OperationFutile(VenueError):  # noqa: N818 - named for what was found
+    """The chain would revert the operation, or not take it; nothing was signed."""
+
+
+class SendStatus(Enum):
+    """What handing a transaction over has proven."""
+
+    ACCEPTED = "ACCEPTED"
+    """The node has it."""
+    REFUSED = "REFUSED"
+    """The node did not take it, at the first try: nobody has it, it will never be mined."""
+    UNSENT = "UNSENT"
+    """It did not leave this machine: send it again, or let it be."""
+    UNKNOWN = "UNKNOWN"
+    """No proof: ask for its outcome."""
+
+
+class ChainStatus(Enum):
+    """Where a transaction stands; see the module's text for what is proof."""
+
+    PENDING = "PENDING"
+    UNKNOWN = "UNKNOWN"
+    CONFIRMED = "CONFIRMED"
+    REVERTED = "REVERTED"
+    DEAD = "DEAD"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing about it can change any more."""
+        return self not in {ChainStatus.PENDING, ChainStatus.UNKNOWN}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedOperation:
+    """A signed transaction. ``raw`` (0x hex) may be published by whoever has it; it is no key."""
+
+    operation_id: OperationId
+    transaction_hash: str
+    nonce: int
+    raw: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """The answer of ``send``."""
+
+    status: SendStatus
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainOutcome:
+    """What became of a transaction; ``moves`` is there once it is CONFIRMED."""
+
+    status: ChainStatus
+    reason: str = ""
+    block: int = 0
+    moves: Moves | None = None
+    fee_wei: int = 0
+
+
+def wallet_problem(signature_type: SignatureType) -> str:
+    """Why a wallet cannot operate on its tokens here, with the cure; empty if it can."""
+    if signature_type is SignatureType.EOA:
+        return ""
+    return (
+        f"a wallet of signature type {int(signature_type)} ({signature_type.name}) operates "
+        "through the venue's relayer, which this fleet does not speak: use an EOA wallet "
+        "(signature type 0), or switch off the ideas that split, merge or convert and redeem by "
+        "hand"
+    )
+
+
+class ChainOperations:
+    """Operations of one EOA through one node."""
+
+    def __init__(
+        self,
+        signer: TransactionSigner,
+        node: ChainNode,
+        universe: Universe,
+        *,
+        confirmations: int = CONFIRMATIONS,
+    ) -> None:
+        """``universe`` may be replaced when the catalogue is; the node must be open to be used."""
+        if confirmations < 1:
+            raise ValueError("a transaction counts as final after one block at least")
+        self.universe = universe
+        self.address: Final = signer.address
+        self._signer, self._node = signer, node
+        self._confirmations = confirmations
+        self._open: dict[str, int | None] = {}
+        """Hash -> nonce (``None``: of a journal, not known) of what has no proven end."""
+        self._tried: set[str] = set()
+        self._voids: list[str] = []
+        self._indices: dict[str, dict[MarketId, int]] = {}
+        self._lock = asyncio.Lock()
+
+    # --- making ------------------------------------------------------------------------------
+
+    async def prepare(self, operation: RunOperation) -> PreparedOperation:
+        """Sign the transaction of an operation; nothing is sent.
+
+        Raises ``OperationUnfit`` or ``OperationFutile`` (it cannot work: proven), ``WalletBusy``
+        (ask again later), or what the node and the signer raise.
+        """
+        indices = None
+        if operation.kind is OperationKind.CONVERT:
+            indices = await self._question_indices(set_of(operation, self.universe).id)
+        call = plan(operation, self.universe, indices)
+        return await self.prepare_call(call, operation.operation_id)
+
+    async def prepare_call(self, call: ChainCall, name: OperationId) -> PreparedOperation:
+        """Sign a contract call under the same rules. Raises like ``prepare``."""
+        to, call_data = encode(call)
+        async with self._lock:
+            nonce = await self._free_nonce()
+            try:
+                gas = await self._node.estimate_gas(self.address, to, call_data)
+            except NodeRefused as refusal:
+                if refusal.revert is None:
+                    raise
+                raise OperationFutile(
+                    f"the chain would revert {type(call).__name__.lower()} {name}: {refusal.reason}"
+                ) from refusal
+            gas += gas * GAS_MARGIN_PERCENT // 100
+            return await self._sign(name, nonce, to=to, call_data=call_data, gas=gas)
+
+    async def void(self) -> PreparedOperation:
+        """Sign the empty transaction that ends whatever is unknown or stuck, once confirmed.
+
+        Send it and ask for its outcome like any other; then ask again for the others'.
+        """
+        async with self._lock:
+            nonce = await self._node.nonce(self.address)
+            stuck = [await self._node.transaction(known) for known in self._open]
+            offers = [int(tx["maxFeePerGas"]) for tx in stuck if tx and "maxFeePerGas" in tx]
+            tips = [int(tx["maxPriorityFeePerGas"]) for tx in stuck if tx]
+            # A replacement must outbid by a tenth; a quarter leaves room for rounding.
+            prepared = await self._sign(
+                OperationId("void"), nonce, to=self.address, call_data=b"", gas=VOID_GAS,
+                fee_floor=max(offers, default=0) * 5 // 4, tip_floor=max(tips, default=0) * 5 // 4,
+            )  # fmt: skip
+            self._voids.append(prepared.transaction_hash)
+            return prepared
+
+    def restore(self, transaction_hash: str, nonce: int | None = None) -> None:
+        """Take note of a journalled transaction without an end; ``nonce`` if it is known."""
+        self._open.setdefault(transaction_hash, nonce)
+        self._tried.add(transaction_hash)
+
+    def forget(self, prepared: PreparedOperation) -> None:
+        """Drop a transaction that was never handed over. Raises ``ValueError`` if it was."""
+        if prepared.transaction_hash in self._tried:
+            raise ValueError(f"{prepared.transaction_hash} was sent; only the chain can end it")
+        self._open.pop(prepared.transaction_hash, None)
+
+    @property
+    def unresolved(self) -> tuple[str, ...]:
+        """Hashes without a proven end."""
+        return tuple(self._open)
+
+    # --- sending and asking ------------------------------------------------------------------
+
+    async def send(self, prepared: PreparedOperation) -> Sent:
+        """Hand a prepared transaction to the node. The same again is harmless."""
+        first = prepared.transaction_hash not in self._tried
+        self._open.setdefault(prepared.transaction_hash, prepared.nonce)
+        self._tried.add(prepared.transaction_hash)
+        try:
+            await self._node.send(prepared.raw)
+        except NodeRefused as refusal:
+            words = str(refusal).lower()
+            if "already known" in words or "already imported" in words:
+                return Sent(status=SendStatus.ACCEPTED, reason=str(refusal))
+            refused = "replacement" not in words and any(p in words for p in _PROOFS_OF_REFUSAL)
+            if first and refused:
+                self._open.pop(prepared.transaction_hash, None)
+                return Sent(status=SendStatus.REFUSED, reason=str(refusal))
+            return Sent(status=SendStatus.UNKNOWN, reason=str(refusal))
+        except TransportFailed as failure:
+            if first and not failure.sent:
+                self._tried.discard(prepared.transaction_hash)
+                return Sent(status=SendStatus.UNSENT, reason=str(failure))
+            return Sent(status=SendStatus.UNKNOWN, reason=str(failure))
+        return Sent(status=SendStatus.ACCEPTED)
+
+    async def outcome(self, transaction_hash: str) -> ChainOutcome:
+        """What is proven of a transaction. Raises ``VenueError`` if the node does not answer."""
+        receipt = await self._node.receipt(transaction_hash)
+        if receipt is None:
+            found = await self._without_receipt(transaction_hash)
+        else:
+            found = await self._with_receipt(receipt)
+        if found.status.final:
+            self._open.pop(transaction_hash, None)
+        return found
+
+    async def _with_receipt(self, receipt: dict[str, Any]) -> ChainOutcome:
+        block = int(receipt["blockNumber"])
+        depth = await self._node.height() - block + 1
+        if depth < self._confirmations:
+            reason = f"{depth} of {self._confirmations} blocks deep"
+            return ChainOutcome(status=ChainStatus.PENDING, reason=reason, block=block)
+        fee = int(receipt["gasUsed"]) * int(receipt["effectiveGasPrice"])
+        if int(receipt["status"]) == 1:
+            moves = moves_in(receipt["logs"], self.address)
+            return ChainOutcome(status=ChainStatus.CONFIRMED, block=block, moves=moves, fee_wei=fee)
+        reason = await self._revert_reason(receipt, block)
+        return ChainOutcome(status=ChainStatus.REVERTED, reason=reason, block=block, fee_wei=fee)
+
+    async def _without_receipt(self, transaction_hash: str) -> ChainOutcome:
+        if await self._node.transaction(transaction_hash) is not None:
+            return ChainOutcome(status=ChainStatus.PENDING, reason="in the node's pool")
+        deep = await self._node.height() - self._confirmations + 1
+        nonce = self._open.get(transaction_hash)
+        if nonce is not None:
+            used = await self._node.nonce(self.address, deep) > nonce
+        else:
+            voids = [await self._node.receipt(void) for void in self._voids]
+            used = any(v is not None and int(v["blockNumber"]) <= deep for v in voids)
+        # Asked again last: had it been mined itself, its receipt is as old as that proof.
+        if used and await self._node.receipt(transaction_hash) is None:
+            reason = "its nonce was used by another transaction"
+            return ChainOutcome(status=ChainStatus.DEAD, reason=reason)
+        return ChainOutcome(status=ChainStatus.UNKNOWN, reason="the node does not know it")
+
+    async def _revert_reason(self, receipt: dict[str, Any], block: int) -> str:
+        """The contract's words, from calling it again on the block before, if a node still can."""
+        try:
+            tx = await self._node.transaction(_hex(receipt["transactionHash"]))
+            if tx is None:
+                return "reverted"
+            call_data = bytes.fromhex(_hex(tx["input"])[2:])
+            await self._node.call(str(tx["to"]), call_data, sender=self.address, block=block - 1)
+        except NodeRefused as refusal:
+            return refusal.reason
+        except VenueError as error:
+            return f"reverted; the reason could not be read ({error})"
+        return "reverted; the call would pass on the block before (out of gas?)"
+
+    # --- inside ------------------------------------------------------------------------------
+
+    async def _free_nonce(self) -> int:
+        """The wallet's next nonce, if nothing of it is open. Raises ``WalletBusy``."""
+        if self._open:
+            raise WalletBusy(
+                f"transaction {next(iter(self._open))} of {self.address} has no proven end yet"
+            )
+        nonce = await self._node.nonce(self.address)
+        if await self._node.nonce(self.address, "pending") != nonce:
+            raise WalletBusy(
+                f"a transaction of {self.address} that is not ours to know waits in the pool; does "
+                "the key sign elsewhere?"
+            )
+        return nonce
+
+    async def _sign(
+        self, name: OperationId, nonce: int, *, to: str, call_data: bytes, gas: int,
+        fee_floor: int = 0, tip_floor: int = 0,
+    ) -> PreparedOperation:  # fmt: skip
+        fees = await self._node.fees()
+        tip = max(fees.tip, tip_floor)
+        fee_cap = max(2 * fees.base + tip, fee_floor)
+        balance = await self._node.gas_wei(self.address)
+        if balance < gas * fee_cap:
+            raise OperationFutile(
+                f"{self.address} has {balance} wei for gas and may need {gas * fee_cap}: send POL"
+            )
+        signed = self._signer.sign(
+            Transaction(
+                chain_id=self._signer.chain_id, nonce=nonce, priority_fee=tip, fee_cap=fee_cap,
+                gas=gas, to=to, call_data=call_data,
+            )
+        )  # fmt: skip
+        self._open[signed.transaction_hash] = nonce
+        return PreparedOperation(
+            operation_id=name,
+            transaction_hash=signed.transaction_hash,
+            nonce=nonce,
+            raw=signed.raw,
+        )
+
+    async def _question_indices(self, event_market_id: str) -> dict[MarketId, int]:
+        """The place of every question of a neg-risk market, as the chain counts them."""
+        known = self._indices.get(event_market_id)
+        if known is not None:
+            return known
+        market = bytes.fromhex(event_market_id[2:])
+        ledger = Contract.NEG_RISK_ADAPTER
+        count = await self._node.read(ledger, "getQuestionCount", [("bytes32", market)], "uint256")
+        if not 0 < count <= QUESTIONS_MAX:
+            raise OperationUnfit(f"the chain knows no neg-risk market {event_market_id}")
+        found = {}
+        for index in range(count):
+            question = market[:-1] + bytes((index,))
+            condition = await self._node.read(
+                ledger, "getConditionId", [("bytes32", question)], "bytes32"
+            )
+            found[MarketId("0x" + condition.hex())] = index
+        self._indices[event_market_id] = found
+        return found
+
+
+def _hex(value: Any) -> str:
+    """0x hex of what web3.py gives as bytes or text."""
+    return value if isinstance(value, str) else "0x" + bytes(value).hex()
