@@ -18,6 +18,10 @@ from typing import Final
 from aiohttp import web
 
 from fleet.clock import NS_PER_SECOND, Clock
+from fleet.sandbox.chain_execution import ChainExecution, ListingsDirectory
+from fleet.sandbox.chain_pool import Chain
+from fleet.sandbox.chain_rpc import ChainRpc
+from fleet.sandbox.chain_state import ChainState
 from fleet.sandbox.clob_routes import ClobRoutes
 from fleet.sandbox.exchange.contract import Refused
 from fleet.sandbox.exchange.exchange import Exchange
@@ -30,7 +34,7 @@ from fleet.sandbox.gamma_routes import GammaRoutes
 from fleet.sandbox.market_channel import MarketChannel
 from fleet.sandbox.request_reading import ApiError, json_answer, whole
 from fleet.sandbox.simulator import SimulatorSettings
-from fleet.sandbox.trading.desk import AllApproved
+from fleet.sandbox.trading.approvals import ChainApprovals
 from fleet.sandbox.trading.floor import FloorSettings, TradingFloor
 
 HOST: Final = "127.0.0.1"
@@ -94,10 +98,15 @@ class SandboxServer:
         self._faulty_channel = ChannelFaults(self.channel, self.faults, clock.now_ns)
         self.channel.without_snapshots = self._faulty_channel.without_snapshots
         self._faulty_markets = FaultyMarkets(self.faults, self.simulator)
+        self._chain_state = ChainState(_beside(settings.state, "chain"), genesis_ns=self.started_ns)
+        listings = ListingsDirectory(self.simulator.listings)
+        self.chain = Chain(
+            self._chain_state, ChainExecution(self._chain_state, self.exchange, listings)
+        )
         self.floor = TradingFloor(
             self.exchange,
             self.simulator.listings,
-            AllApproved(),
+            ChainApprovals(self._chain_state),
             market_channel=self.channel,
             queue_max=settings.client_queue_max,
             clients_max=settings.clients_max,
@@ -132,6 +141,7 @@ class SandboxServer:
         GammaRoutes(self.simulator).add_to(app.router, "/gamma")
         app.router.add_get("/ws/market", self.channel.handle)
         self.floor.add_to(app.router)
+        ChainRpc(self.chain, self._clock.now_ns).add_to(app.router)
         app.router.add_get("/sandbox", self._about)
         app.router.add_get("/sandbox/truth", self._truth)
         self._runner = web.AppRunner(
@@ -157,6 +167,7 @@ class SandboxServer:
             await self.channel.close()
             await self.floor.close()
             await self._runner.cleanup()
+            self._chain_state.close()
             self._runner = None
 
     async def _run(self) -> None:
@@ -166,6 +177,7 @@ class SandboxServer:
             while simulator.now_ns < now_ns:
                 step_ns = min(now_ns, simulator.now_ns + STEP_NS_MAX)
                 self.exchange.step(step_ns)
+                self.chain.step(step_ns)
                 self.floor.step(step_ns)
                 self.floor.publish()
                 self.channel.publish(self._faulty_markets.step(step_ns))

@@ -18,7 +18,8 @@ from fleet.sandbox.request_reading import (
 )
 from fleet.sandbox.trading.account_frames import order_object, trade_object
 from fleet.sandbox.trading.accounts import ApiKey, Standing
-from fleet.sandbox.trading.desk import UNLIMITED, Desk
+from fleet.sandbox.trading.approvals import UNLIMITED
+from fleet.sandbox.trading.desk import Desk
 from fleet.sandbox.trading.posted_orders import INVALID_PAYLOAD
 from fleet.venues.polymarket.contracts import Exchange, SignatureType, exchange_address
 

@@ -17,7 +17,8 @@ from fleet.clock import NS_PER_SECOND
 from fleet.sandbox.exchange.contract import BASE_UNIT, TradeView
 from fleet.sandbox.request_reading import ApiError, cursor_of, cursor_offset, listed
 from fleet.sandbox.trading import holdings
-from fleet.sandbox.trading.desk import UNLIMITED, Desk
+from fleet.sandbox.trading.approvals import UNLIMITED
+from fleet.sandbox.trading.desk import Desk
 from fleet.venues.polymarket.contracts import Exchange, exchange_address
 from fleet.venues.polymarket.keys import SigningError, checksum_address
 

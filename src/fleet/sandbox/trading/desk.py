@@ -4,52 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final
 
 from aiohttp import web
 
 from fleet.sandbox.exchange.contract import ExchangePort, OrderRequest, Refused
 from fleet.sandbox.listing import Listings
 from fleet.sandbox.trading.accounts import Accounts, ApiKey
+from fleet.sandbox.trading.approvals import Approvals
 from fleet.sandbox.trading.heartbeats import Heartbeats
 from fleet.sandbox.trading.login import Login
 from fleet.sandbox.trading.notifications import Notifications
 from fleet.sandbox.trading.posted_orders import OrderChecks
 from fleet.sandbox.trading.rate_limits import RateLimits
 
-UNLIMITED = (1 << 256) - 1
-NOT_ENOUGH = "not enough balance / allowance"
-
-
-class Approvals(Protocol):
-    """What wallets allow contracts to take, as the chain says. Addresses are checksummed."""
-
-    def allowance(self, wallet: str, spender: str) -> int:
-        """How much pUSD, in base units."""
-        ...
-
-    def approved(self, wallet: str, operator: str) -> bool:
-        """Whether ``operator`` may move the wallet's outcome tokens."""
-        ...
-
-    def grant(self, wallet: str) -> None:
-        """Give every approval trading needs."""
-        ...
-
-
-class AllApproved:
-    """The approvals of a sandbox without a chain: everybody allows everything."""
-
-    def allowance(self, wallet: str, spender: str) -> int:  # noqa: ARG002 - the port's shape
-        """No limit."""
-        return UNLIMITED
-
-    def approved(self, wallet: str, operator: str) -> bool:  # noqa: ARG002 - the port's shape
-        """Yes."""
-        return True
-
-    def grant(self, wallet: str) -> None:
-        """Nothing to do."""
+NOT_ENOUGH: Final = "not enough balance / allowance"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,8 +20,9 @@ from fleet.sandbox.market_channel import MarketChannel
 from fleet.sandbox.request_reading import json_answer
 from fleet.sandbox.trading.account_routes import AccountRoutes
 from fleet.sandbox.trading.accounts import Accounts
+from fleet.sandbox.trading.approvals import Approvals
 from fleet.sandbox.trading.data_routes import DataRoutes
-from fleet.sandbox.trading.desk import Approvals, Desk
+from fleet.sandbox.trading.desk import Desk
 from fleet.sandbox.trading.heartbeats import Heartbeats
 from fleet.sandbox.trading.login import Login
 from fleet.sandbox.trading.notifications import Notifications
