@@ -103,6 +103,7 @@ class ParityRecorder(Periodic):
         self._call_later = call_later
         self._round_trip_ns = round_trip_ns
         self._lags = LatencyWindow()
+        self._lag_ns = settings.feed_lag_ns
         self._pending: dict[ClientOrderId, _Pending] = {}
         self._rows: list[Shadow] = []
         self._reversals: list[tuple[ClientOrderId, Qty, Cash]] = []
@@ -125,18 +126,12 @@ class ParityRecorder(Periodic):
         measured_ns = self._round_trip_ns()
         latency_ns = self._settings.latency_ns if measured_ns is None else measured_ns
         pending = _Pending(
-            order=order, sent_ns=self._clock.now_ns(), latency_ns=latency_ns, lag_ns=self.lag_ns,
+            order=order, sent_ns=self._clock.now_ns(), latency_ns=latency_ns, lag_ns=self._lag_ns,
             tick=self._books[order.instrument_id].tick,
         )  # fmt: skip
         self._pending[order.client_order_id] = pending
         wait_ns = latency_ns + pending.lag_ns
         self._call_later(wait_ns / NS_PER_SECOND, lambda: self._arrived(pending))
-
-    @property
-    def lag_ns(self) -> int:
-        """How late quotes are, in the median; as configured until it has been measured."""
-        lag_us = self._lags.percentile_us(50)
-        return self._settings.feed_lag_ns if lag_us is None else lag_us * 1_000
 
     def observe(self, trade: ev.TradePrinted) -> None:
         """Somebody traded: the quotes it took were meant."""
@@ -264,8 +259,11 @@ class ParityRecorder(Periodic):
     # --- out ----------------------------------------------------------------------------------
 
     def beat(self) -> None:
-        """Write what is complete, and give up on what does not end."""
+        """Work out how late quotes are, write what is complete, give up on what does not end."""
         now_ns = self._clock.now_ns()
+        lag_us = self._lags.percentile_us(50)  # Sorted here, so that no order waits for it.
+        if lag_us is not None:
+            self._lag_ns = lag_us * 1_000
         for pending in list(self._pending.values()):
             if now_ns - pending.sent_ns > PATIENCE_NS:
                 del self._pending[pending.order.client_order_id]

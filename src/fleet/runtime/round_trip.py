@@ -31,14 +31,14 @@ class RoundTrip:
         self._clock = clock
         self._every_s = every_s
         self._window = LatencyWindow()
+        self._round_trip_ns: int | None = None
         self._task: asyncio.Task[None] | None = None
         self._problem = ""
         self._log = logs.get("round-trip")
 
     def round_trip_ns(self) -> int | None:
         """The 90th percentile of the newest round trips."""
-        measured_us = self._window.percentile_us(SHARE)
-        return None if measured_us is None else measured_us * 1_000
+        return self._round_trip_ns
 
     async def start(self) -> None:
         """Begin to measure; returns at once."""
@@ -63,6 +63,7 @@ class RoundTrip:
         self._problem = ""
         if keep:
             self._window.add(self._clock.now_ns() - began_ns)
+            self._round_trip_ns = (self._window.percentile_us(SHARE) or 0) * 1_000
         return True
 
     def health(self) -> Health:
