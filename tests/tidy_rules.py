@@ -62,7 +62,8 @@ LAYERS: Final[dict[str, set[str]]] = {
         "fleet.clock",
         "fleet.logs",
     },
-    "fleet.runtime": OUTER,
+    # Who stops trading tells a person; alerts import no venue and know no engine.
+    "fleet.runtime": {*OUTER, "fleet.ops.alerts"},
     # docs/decisions/0001: what makes one bot different.
     "fleet.bots": {
         "fleet.config",

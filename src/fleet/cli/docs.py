@@ -1,7 +1,7 @@
 """``fleet docs``: writes the tables that are made from code, or checks that they are up to date.
 
-Made are the settings in ``docs/configuration.md`` and ``.env.example`` and the refusal codes in
-``docs/runbook.md``: between two marker lines, so that the text around them stays a person's.
+Made are the settings in ``docs/configuration.md`` and ``.env.example``, and the refusal codes and the
+reasons of halts in ``docs/runbook.md``: between two marker lines, so that the text around them stays a person's.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from fleet.bots.arbhunter import KNOWN, ArbEnv
 from fleet.cli.root import fleet_root
 from fleet.config import Setting, settings_of
 from fleet.domain.commands import REFUSAL_MEANING
+from fleet.journal.halts import HALTS
 from fleet.ops.backup_settings import BackupSettings
 from fleet.runtime.live_settings import LiveEnv
+from fleet.runtime.safety_settings import AlertEnv, SafetyEnv
 from fleet.runtime.settings import (
     FleetSettings,
     PaperEnv,
@@ -29,6 +31,8 @@ from fleet.runtime.settings import (
 
 GROUPS: Final[Mapping[str, type[Any]]] = {
     "The fleet": FleetSettings,
+    "Safety": SafetyEnv,
+    "Alerts": AlertEnv,
     "ArbHunter": ArbEnv,
     "Paper venue": PaperEnv,
     "Sandbox": SandboxEnv,
@@ -70,7 +74,9 @@ def made(root: Path) -> dict[Path, str]:
     return {
         root / ".env.example": env_example(),
         configuration: splice(configuration.read_text(), "settings", settings_table()),
-        runbook: splice(runbook.read_text(), "refusal codes", refusal_table()),
+        runbook: splice(
+            splice(runbook.read_text(), "refusal codes", refusal_table()), "halts", halt_table()
+        ),
     }
 
 
@@ -117,6 +123,16 @@ def refusal_table() -> str:
     """The closed list of refusal codes."""
     rows = [f"| `{code.value}` | {meaning} |" for code, meaning in REFUSAL_MEANING.items()]
     return "\n".join(["| code | meaning |", "|---|---|", *rows]) + "\n"
+
+
+def halt_table() -> str:
+    """The closed list of reasons to stop trading: whom each stops, and the cure."""
+    rows = [
+        f"| `{code.value}` | {halt.meaning} | {halt.reach.value} | {halt.remedy} |"
+        for code, halt in HALTS.items()
+    ]
+    head = ["| reason | what happened | stops the | what to do |", "|---|---|---|---|"]
+    return "\n".join([*head, *rows]) + "\n"
 
 
 def undocumented() -> list[str]:

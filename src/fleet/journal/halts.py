@@ -44,6 +44,8 @@ class Halt:
     meaning: str
     reach: Reach
     remedy: str
+    lasting: bool = True
+    """Whether a bot that is stopped for it stays stopped over restarts until a person resumes."""
 
 
 HALTS: Final[Mapping[HaltCode, Halt]] = {
@@ -80,14 +82,15 @@ HALTS: Final[Mapping[HaltCode, Halt]] = {
     HaltCode.RECONCILIATION_DIFFERENCE: Halt(
         meaning="a bot's journal and the venue contradict each other",
         reach=Reach.BOT,
-        remedy="see 'Accounts differ' in docs/runbook.md; restart the bot, which reconciles anew,"
-        " or `fleet resume BOT`",
+        remedy="see 'Accounts differ' in docs/runbook.md; restart the bot, which reconciles anew;"
+        " when it is healthy, `fleet resume BOT`",
     ),
     HaltCode.LEASE_LOST: Halt(
         meaning="another engine took the lease of this bot's wallet",
         reach=Reach.BOT,
         remedy="find the other engine with `make status` and stop one of the two; the lease lets the"
         " other one trade",
+        lasting=False,
     ),
     HaltCode.STALE_FEED: Halt(
         meaning="no market data came for longer than `FLEET_STALE_FEED_S` while orders rested",

@@ -29,6 +29,7 @@ from fleet.config import (
 from fleet.config import port as tcp_port
 from fleet.domain.units import Cash
 from fleet.runtime.live_settings import LiveEnv
+from fleet.runtime.safety_settings import AlertEnv, SafetyEnv
 from fleet.venues.paper import PaperSettings
 from fleet.venues.polymarket.contracts import SignatureType
 from fleet.venues.polymarket.keys import checksum_address
@@ -218,6 +219,8 @@ class WalletEnv:
 
 SHARED: Final[tuple[type, ...]] = (
     FleetSettings,
+    SafetyEnv,
+    AlertEnv,
     PaperEnv,
     PolymarketEnv,
     SandboxEnv,
