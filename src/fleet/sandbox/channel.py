@@ -32,7 +32,7 @@ SEND_BUFFER_BYTES: Final = 128 * 1024
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Client:
-    """One connection, the ``number``-th of its channel. ``queue`` is bounded; a full one ends it."""
+    """One connection, the ``number``-th of its channel. A full ``queue`` ends it."""
 
     number: int
     queue: asyncio.Queue[bytes]

@@ -1,8 +1,8 @@
 """Data API v2 (reference 6.2): what a wallet did and holds, as old as the venue's CDN serves it.
 
 An answer is kept for its route's age and given again to the same question: activity 15 s, positions
-5 s, trades 300 s (third-party measurements). ``max_age`` scales them; 0 answers afresh. What is told
-is this exchange's accounts; the anonymous flow has no wallet, so ``user`` is always required.
+5 s, trades 300 s (third-party measurements). ``max_age`` scales them; 0 answers afresh. Only this
+exchange's accounts are told; the anonymous flow has no wallet, so ``user`` is always required.
 """
 
 from __future__ import annotations

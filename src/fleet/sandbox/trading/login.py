@@ -1,4 +1,4 @@
-"""Who is asking: L1 headers (a wallet's signature) and L2 headers (an API key's HMAC), reference 4.1.
+"""Who is asking: L1 headers (a wallet's signature), L2 headers (a key's HMAC); reference 4.1.
 
 A client signs the venue's paths. Here the venue's CLOB host is a path of one port (``/clob``), so
 what is signed is the path behind that prefix, without the query: an unmodified client whose host is

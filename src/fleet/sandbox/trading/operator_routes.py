@@ -1,9 +1,9 @@
 """What the venue has no path for: giving wallets money, restricting accounts, resolving markets.
 
 ``POST /sandbox/deposit {"wallet", "amount", "owner"?, "signature_type"?, "approve"?}``: ``amount``
-is a decimal text of pUSD, negative to take away; ``owner`` and ``signature_type`` (1 to 3) say whose
-wallet it is, which the first order would say otherwise; ``approve`` (default true) grants the
-exchanges' allowances. ``GET /sandbox/wallet/{wallet}``: what the ledger holds for it, exactly.
+is a decimal text of pUSD, negative to take away; ``owner`` and ``signature_type`` (1 to 3) say
+whose wallet it is, which the first order would say otherwise; ``approve`` (default true) grants
+the exchanges' allowances. ``GET /sandbox/wallet/{wallet}``: what the ledger holds for it, exactly.
 ``POST /sandbox/account {"address", "standing"}``: ``active``, ``closed_only`` or ``banned``.
 ``POST /sandbox/resolve {"market", "winner"}``: 0 for the first outcome, 1 for the second.
 """

@@ -1,4 +1,4 @@
-"""Orders in and out: POST and DELETE of /order and /orders, cancel-all, cancel-market-orders, beats.
+"""Orders in and out: /order and /orders, cancel-all, cancel-market-orders, heartbeats.
 
 Each handler: who is asking (401), can the body be read (400), is there a token for it (429), then
 one call of the exchange an order, then publish. A batch is not atomic: each of its orders is taken
