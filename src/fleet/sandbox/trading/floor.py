@@ -1,7 +1,7 @@
 """The trading floor: everything around one exchange that a client can talk to, put together.
 
-``add_to`` registers the routes, ``step`` acts on heartbeats that stopped, ``publish`` sends what the
-exchange made known since the last call: frames to the market channel, updates to the user
+``add_to`` registers the routes, ``step`` acts on heartbeats that stopped, ``publish`` sends what
+the exchange made known since the last call: frames to the market channel, updates to the user
 channel, both to nobody twice. Files: ``FILE-accounts.db`` beside the exchange's own.
 """
 
