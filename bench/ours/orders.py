@@ -83,32 +83,37 @@ class Sender:
     def request(self, orders: list[SubmitOrder]) -> tuple[bytes, dict[str, str]]:
         """Body and headers of the POST /orders that carries ``orders``."""
         instruments, books, signer = self.state.universe.instruments, self.state.books, self.signer
-        bodies, facts = [], []
-        for number, order in enumerate(orders):
-            instrument = instruments[order.instrument_id]
-            tick = books[order.instrument_id].tick
-            signed = signer.sign(
+        signed = signer.sign_all(
+            [
                 signer.order(
                     token_id=order.instrument_id,
                     side=order.side,
-                    amounts=order_amounts(order.side, order.price, order.qty, order.tif, tick),
-                    neg_risk=instrument.neg_risk,
+                    amounts=order_amounts(
+                        order.side, order.price, order.qty, order.tif,
+                        books[order.instrument_id].tick,
+                    ),
+                    neg_risk=instruments[order.instrument_id].neg_risk,
                     salt=order.ts // 1_000 + number,
                     timestamp_ms=order.ts // 1_000_000,
                 )
-            )
-            bodies.append(wire_body(signed, OWNER, order.tif))
-            if self.journal is not None:
-                facts.append(
+                for number, order in enumerate(orders)
+            ]
+        )  # fmt: skip
+        bodies = [
+            wire_body(one, OWNER, order.tif) for one, order in zip(signed, orders, strict=True)
+        ]
+        if self.journal is not None:
+            self.journal.write(
+                [
                     OrderSigned(
                         ts_event=order.ts,
                         ts_recv=order.ts,
                         client_order_id=order.client_order_id,
-                        venue_order_id=VenueOrderId(signed.order_id),
+                        venue_order_id=VenueOrderId(one.order_id),
                     )
-                )
-        if self.journal is not None:
-            self.journal.write(facts)
+                    for one, order in zip(signed, orders, strict=True)
+                ]
+            )
         body = wire_batch(bodies)
         return body, l2_headers(
             self.credentials, START_NS // 1_000_000_000, "POST", "/orders", body

@@ -17,6 +17,7 @@ This module sends nothing and must not log.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -245,6 +246,36 @@ class OrderSigner:
 
     def sign(self, order: ExchangeOrder) -> SignedOrder:
         """Sign ``order``. Raises ``SigningError`` if it is not one of this account's."""
+        return self.sign_all((order,))[0]
+
+    def sign_all(self, orders: Sequence[ExchangeOrder]) -> list[SignedOrder]:
+        """Sign all of them or, with the ``SigningError`` of ``sign``, none.
+
+        Everything is hashed before anything is signed: the curve's tables push all else out of the
+        processor's nearest cache, which costs each piece of work between two signatures twice.
+        """
+        is_wallet = self.signature_type is SignatureType.POLY_1271
+        hashed = []
+        for order in orders:
+            self._require_ours(order)
+            struct = order_struct_hash(order)
+            domain = domain_separator(self.chain_id, order.exchange)
+            digest = keccak(b"\x19\x01" + domain + struct)
+            if is_wallet:
+                signs = _wrapped_digest(domain, struct, self.chain_id, self.signer)
+                hashed.append((digest, signs, domain + struct + _TYPE_SUFFIX))
+            else:
+                hashed.append((digest, digest, b""))
+        sign = self._key.sign_digest
+        signatures = [sign(signs) + suffix for _, signs, suffix in hashed]
+        return [
+            SignedOrder(
+                order=order, order_id="0x" + digest.hex(), signature="0x" + signature.hex()
+            )
+            for order, (digest, _, _), signature in zip(orders, hashed, signatures, strict=True)
+        ]
+
+    def _require_ours(self, order: ExchangeOrder) -> None:
         if (
             order.maker != self.maker
             or order.signer != self.signer
@@ -255,17 +286,6 @@ class OrderSigner:
             raise SigningError(f"salt {order.salt} is outside 0..2^53")
         if order.maker_amount <= 0 or order.taker_amount <= 0:
             raise SigningError("an order's amounts must be positive")
-        struct = order_struct_hash(order)
-        domain = domain_separator(self.chain_id, order.exchange)
-        digest = keccak(b"\x19\x01" + domain + struct)
-        if self.signature_type is SignatureType.POLY_1271:
-            wrapped = _wrapped_digest(domain, struct, self.chain_id, self.signer)
-            signature = self._key.sign_digest(wrapped) + domain + struct + _TYPE_SUFFIX
-        else:
-            signature = self._key.sign_digest(digest)
-        return SignedOrder(
-            order=order, order_id="0x" + digest.hex(), signature="0x" + signature.hex()
-        )
 
 
 def wire_body(
