@@ -381,7 +381,6 @@ def test_an_order_of_an_earlier_run_is_looked_for_and_its_rest_cancelled() -> No
 def test_a_closed_order_of_an_earlier_run_still_owns_its_trades() -> None:
     made = OrderDesk(lambda _token: RATE)
     made.resume(ours(), accepted=True, is_open=False)
-    assert not made.busy
     made.trade_seen(trade(maker("4", "0.52"), qty="4", status=SettlementStatus.MINED), 2 * NS)
     assert kinds(made) == ["OrderFilled", "FillSettled"]
     assert made.busy
