@@ -40,8 +40,9 @@ from fleet.venues.polymarket.wire_user import UserTrade
 from fleet.venues.port import AnswerInvalid
 from fleet.venues.transport import JsonClient
 
-READINGS: Final = 8
-PAUSE_S: Final = 0.3
+READINGS: Final = 30
+PAUSE_S: Final = 0.5
+"""Together longer than an operation takes from mined to final (three blocks, 6 s)."""
 PAGE: Final = 500
 PAGES_MAX: Final = 1_000
 PARALLEL: Final = 8
@@ -106,10 +107,12 @@ class Account:
     ) -> AccountTruth:
         """The books and the facts that answer ``query``. Raises ``VenueError``."""
         older = await self._older(query, desk, await survey())
-        ended, absent_operations = await operations.settle(query.pending_operations)
         for attempt in range(READINGS):
             if attempt:
                 await asyncio.sleep(PAUSE_S)
+            ended, never_signed, moving = await operations.settle(query.pending_operations)
+            if moving:
+                continue
             before = await survey()
             touched = {trade.instrument_id for trade in before} | {
                 maker.instrument_id for trade in before for maker in trade.maker_fills
@@ -120,7 +123,8 @@ class Account:
             cash = await self._cash()
             holdings = await self._holdings(sorted(tokens))
             after = await survey()
-            if _states(before) == _states(after):
+            again, _, moving = await operations.settle(query.pending_operations)
+            if _states(before) == _states(after) and len(again) == len(ended) and not moving:
                 break
         else:
             raise AnswerInvalid(
@@ -138,7 +142,7 @@ class Account:
             tokens={token: qty for token, qty in holdings.items() if qty},
             facts=tuple(facts),
             absent_orders=tuple(sorted(query.open_orders.intersection(never_sent))),
-            absent_operations=absent_operations,
+            absent_operations=never_signed,
         )
 
     async def _older(
