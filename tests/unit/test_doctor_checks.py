@@ -20,32 +20,46 @@ from fleet.runtime.live_checks import LivePlan, check_libraries, live_checks
 from fleet.runtime.live_settings import LiveEnv
 from fleet.runtime.settings import WalletEnv
 from fleet.runtime.wallet import expected_funder, funder_of, load_wallet, read_key
+from fleet.venues.polymarket.chain_account import ApprovalState
+from fleet.venues.polymarket.chain_contracts import Approval, Approve, required_approvals
 from fleet.venues.polymarket.contracts import Exchange, SignatureType
 from fleet.venues.polymarket.hosts import sandbox_hosts
 from fleet.venues.port import TransportFailed
-from tests.account_venue import API_KEY, KEY, KEY_HEX, PASSPHRASE, SECRET, AccountVenue, served
+from tests.account_venue import (
+    API_KEY,
+    KEY,
+    KEY_HEX,
+    PASSPHRASE,
+    SECRET,
+    SPENDERS,
+    AccountVenue,
+    served,
+)
 
 FUNDER = "0x9999999999999999999999999999999999999999"
 WALLET = WalletEnv(private_key=Secret(KEY_HEX), funder=FUNDER)
 
 
 class Chain:
-    """Approvals as a chain has them; what is not named is approved."""
+    """Approvals as a chain has them: all given, but those of the contracts in ``without``."""
 
-    def __init__(self, *, cash: dict[str, int] | None = None, tokens: bool = True) -> None:
-        self.cash = cash or {}
-        self.tokens = tokens
-        self.broken = ""
+    def __init__(self, *without: str, broken: str = "") -> None:
+        self.without = without
+        self.broken = broken
 
-    async def collateral_allowance(self, owner: str, spender: str) -> int:
+    async def approvals(self, owner: str) -> list[ApprovalState]:
         assert owner == FUNDER
         if self.broken:
             raise TransportFailed(self.broken, sent=True)
-        return self.cash.get(spender, 2**256 - 1)
+        return [
+            ApprovalState(approval=one, given=_place(one) not in self.without)
+            for one in required_approvals()
+        ]
 
-    async def tokens_approved(self, owner: str, operator: str) -> bool:
-        assert owner == FUNDER and operator
-        return self.tokens
+
+def _place(approval: Approval) -> str:
+    call = approval.call
+    return call.spender if isinstance(call, Approve) else call.operator
 
 
 @pytest.fixture
@@ -339,13 +353,12 @@ def test_an_account_that_may_only_close(plan: LivePlan, venue: AccountVenue) -> 
 
 
 def test_approvals_by_the_chain(plan: LivePlan) -> None:
-    adapter = "0xadA2005600Dec949baf300f4C6120000bDB6eAab"
-    finding = only(replace(plan, allowances=Chain(cash={adapter: 0})))
-    assert finding.found == "missing: pUSD to NegRiskCtfCollateralAdapter"
-    finding = only(replace(plan, allowances=Chain(tokens=False)))
-    assert finding.found.count("tokens to ") == 4
-    broken = Chain()
-    broken.broken = "the node is gone"
+    finding = only(replace(plan, allowances=Chain(SPENDERS[3])))
+    assert finding.found == (
+        "missing: pUSD to split in neg-risk markets,"
+        " tokens to merge, redeem and convert in neg-risk markets"
+    )
+    broken = Chain(broken="the node is gone")
     assert only(replace(plan, allowances=broken), Result.UNKNOWN).found == "the node is gone"
 
 
@@ -353,12 +366,14 @@ def test_approvals_by_the_venues_cache_alone_leave_the_tokens_untold(
     plan: LivePlan, venue: AccountVenue
 ) -> None:
     finding = only(replace(plan, allowances=None), Result.UNKNOWN)
-    assert finding.found.count("tokens to ") == 4 and "pUSD" not in finding.found
-    venue.allowances.popitem()
+    assert finding.found.count("tokens to ") == 5 and "pUSD" not in finding.found
+    venue.allowances.pop(SPENDERS[3])
     finding = only(replace(plan, allowances=None), Result.UNKNOWN)
-    assert "pUSD to NegRiskCtfCollateralAdapter" in finding.found
-    venue.allowances = dict.fromkeys(venue.allowances, "0")
-    assert only(replace(plan, allowances=None)).found.startswith("missing: pUSD to CTFExchangeV2")
+    assert "pUSD to split in neg-risk markets" in finding.found
+    # What is left of it will run out.
+    venue.allowances = dict.fromkeys(venue.allowances, "5000000")
+    finding = only(replace(plan, allowances=None))
+    assert finding.found.startswith("missing: pUSD to buy in standard markets")
     venue.allowances = dict.fromkeys(venue.allowances, "plenty")
     assert look(plan)["approvals"].result is Result.UNKNOWN
 

@@ -27,6 +27,8 @@ COMMANDS: Final = {
     "status": Command("fleet.cli.status", "what runs, whether it is healthy, and why not"),
     "record": Command("fleet.cli.record", "record raw market frames to a tape"),
     "replay": Command("fleet.cli.replay", "replay tapes or recordings through the whole engine"),
+    "doctor": Command("fleet.cli.doctor", "check everything a live start needs, start nothing"),
+    "parity": Command("fleet.cli.parity", "judge paper by the live quotes: may it go live?"),
     "evaluate": Command("fleet.cli.evaluate", "measure a strategy on recorded quotes"),
     "sandbox": Command("fleet.cli.sandbox", "run the local market on 127.0.0.1"),
     "backup": Command("fleet.cli.backup", "steps of backup.sh: copy, export, verify"),

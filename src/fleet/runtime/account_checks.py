@@ -6,29 +6,25 @@ tell us of is unknown, not missing, and not there either.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from fleet.config import ConfigError
-from fleet.domain.units import SCALE, Cash, format_dollars
+from fleet.domain.units import Cash, format_dollars
 from fleet.engine.risk import RiskLimits
 from fleet.runtime.findings import Finding, failed, passed, unknown, warned
 from fleet.runtime.live_settings import LiveEnv
 from fleet.runtime.settings import WalletEnv
 from fleet.runtime.venue_probe import VenueProbe
 from fleet.runtime.wallet import expected_funder, funder_of
+from fleet.venues.polymarket.amounts import BASE_UNIT
 from fleet.venues.polymarket.auth import ApiCredentials
-from fleet.venues.polymarket.contracts import Exchange, exchange_address
+from fleet.venues.polymarket.chain_account import ALLOWANCE_MIN, ApprovalState
+from fleet.venues.polymarket.chain_contracts import Approval, Approve, required_approvals
 from fleet.venues.polymarket.keys import SecretKey, SigningError
 from fleet.venues.port import RequestRefused, VenueError
 
-BASE_UNIT: Final = 1_000_000
-UNITS_PER_BASE: Final = SCALE // BASE_UNIT
-ADAPTERS: Final = {
-    "CtfCollateralAdapter": "0xAdA100Db00Ca00073811820692005400218FcE1f",
-    "NegRiskCtfCollateralAdapter": "0xadA2005600Dec949baf300f4C6120000bDB6eAab",
-}
-"""What splits, merges, converts and redeems in pUSD (reference 2.4 and 2.5)."""
 APPROVE: Final = (
     "approve it once: deposit or trade by hand on polymarket.com, or set the approvals with the"
     " official client; docs/live.md, 'The wallet', lists them"
@@ -37,14 +33,10 @@ LATER: Final = "look again in a minute"
 
 
 class AllowanceReads(Protocol):
-    """Approvals as the chain has them. Both raise ``VenueError`` when they cannot be read."""
+    """Approvals as the chain has them; ``ChainAccount`` is one."""
 
-    async def collateral_allowance(self, owner: str, spender: str) -> int:
-        """How much pUSD ``spender`` may take from ``owner``, in base units."""
-        ...
-
-    async def tokens_approved(self, owner: str, operator: str) -> bool:
-        """Whether ``operator`` may move the outcome tokens of ``owner``."""
+    async def approvals(self, owner: str) -> Sequence[ApprovalState]:
+        """Every approval that is needed, given or not. Raises ``VenueError``."""
         ...
 
 
@@ -80,13 +72,12 @@ async def account_checks(
     found.append(await check_permission(probe, credentials))
     try:
         held = await probe.collateral(credentials, wallet.signature_type)
-        cash = Cash(held.amount() * UNITS_PER_BASE)
+        cash = Cash(held.amount() * BASE_UNIT)
         venue_says = held.allowed()
     except VenueError as error:
         why = str(error)
         return [*found, unknown("approvals", why, LATER), unknown("balance", why, LATER)]
-    chain_id = probe.hosts.chain_id
-    found.append(await check_approvals(chain_id, funder, venue_says, plan.allowances))
+    found.append(await check_approvals(funder, venue_says, plan.allowances))
     found.append(check_balance(cash, plan.limits, plan.live.wallet_max))
     return found
 
@@ -177,47 +168,49 @@ async def check_permission(probe: VenueProbe, credentials: ApiCredentials) -> Fi
     return passed("account", "may trade")
 
 
-def spenders(chain_id: int) -> dict[str, str]:
-    """Name -> address of the contracts that must be allowed to move our money and tokens."""
-    exchanges = {
-        "CTFExchangeV2": exchange_address(chain_id, Exchange.STANDARD_V2),
-        "NegRiskCtfExchangeV2": exchange_address(chain_id, Exchange.NEG_RISK_V2),
-    }
-    return {**exchanges, **ADAPTERS}
-
-
 async def check_approvals(
-    chain_id: int, owner: str, venue_says: Mapping[str, int], chain: AllowanceReads | None
+    owner: str, venue_says: Mapping[str, int], chain: AllowanceReads | None
 ) -> Finding:
     """Whether exchanges and adapters may take pUSD and move tokens.
 
-    The chain is asked if it can be; otherwise the venue's cache tells of pUSD, and of the tokens
-    nobody does.
+    The chain is asked if it can be. Without it the venue's cache tells of pUSD, of the contracts it
+    names, and of the tokens nobody does.
     """
-    missing: list[str] = []
-    untold: list[str] = []
-    for name, spender in spenders(chain_id).items():
-        try:
-            allowed = (
-                venue_says.get(spender.lower())
-                if chain is None
-                else await chain.collateral_allowance(owner, spender)
-            )
-            tokens = None if chain is None else await chain.tokens_approved(owner, spender)
-        except VenueError as error:
-            return unknown("approvals", str(error), LATER)
-        if allowed == 0:
-            missing.append(f"pUSD to {name}")
-        if tokens is False:
-            missing.append(f"tokens to {name}")
-        untold += [] if allowed is not None else [f"pUSD to {name}"]
-        untold += [] if tokens is not None else [f"tokens to {name}"]
+    try:
+        states = _cached(venue_says) if chain is None else await chain.approvals(owner)
+    except VenueError as error:
+        return unknown("approvals", str(error), LATER)
+    missing = [_what(state.approval) for state in states if state.given is False]
+    untold = [_what(state.approval) for state in states if state.given is None]
     if missing:
         return failed("approvals", f"missing: {', '.join(missing)}", APPROVE)
     if untold:
         cure = "let the chain be asked (its RPC address), or look at the approvals by hand"
         return unknown("approvals", f"nobody tells of: {', '.join(untold)}", cure)
-    return passed("approvals", f"{owner}: pUSD and tokens to {len(spenders(chain_id))} contracts")
+    return passed("approvals", f"{len(states)} of {owner}, all given")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cached:
+    approval: Approval
+    given: bool | None
+
+
+def _cached(venue_says: Mapping[str, int]) -> list[_Cached]:
+    """The approvals as far as the venue's own answer tells of them."""
+    states = []
+    for approval in required_approvals():
+        allowed = None
+        if isinstance(approval.call, Approve):
+            allowed = venue_says.get(approval.call.spender.lower())
+        given = None if allowed is None else allowed >= ALLOWANCE_MIN
+        states.append(_Cached(approval=approval, given=given))
+    return states
+
+
+def _what(approval: Approval) -> str:
+    what = "pUSD" if isinstance(approval.call, Approve) else "tokens"
+    return f"{what} to {approval.purpose}"
 
 
 def check_balance(cash: Cash, limits: RiskLimits, wallet_max: Cash) -> Finding:

@@ -28,7 +28,7 @@ from fleet.runtime.account_checks import AllowanceReads, account_checks
 from fleet.runtime.findings import Finding, failed, of_check, passed, unknown
 from fleet.runtime.live_settings import LiveEnv
 from fleet.runtime.settings import WalletEnv
-from fleet.runtime.venue_probe import VenueProbe, geoblock_url, reach
+from fleet.runtime.venue_probe import VenueProbe, reach
 from fleet.runtime.wallet import funder_of, read_key
 from fleet.venues.polymarket.contracts import POLYGON, Exchange
 from fleet.venues.polymarket.hosts import Hosts
@@ -155,7 +155,7 @@ def check_lease(plan: LivePlan) -> Finding:
 async def check_network(hosts: Hosts) -> Finding:
     """Whether every host takes a connection."""
     urls = [hosts.clob_url, hosts.gamma_url, hosts.data_url, hosts.market_ws_url,
-            hosts.user_ws_url, hosts.rpc_url, hosts.relayer_url, geoblock_url(hosts)]  # fmt: skip
+            hosts.user_ws_url, hosts.rpc_url, hosts.relayer_url, hosts.geoblock_url]  # fmt: skip
     answers = await asyncio.gather(*(_reached(url) for url in urls if url))
     problems = sorted({problem for problem in answers if problem})
     if not problems:
@@ -236,7 +236,7 @@ async def check_geoblock(probe: VenueProbe) -> Finding:
     """Whether trading is allowed from here. Blocked is final: there is no way round it."""
 
     async def question() -> Finding:
-        if not geoblock_url(probe.hosts):
+        if not probe.hosts.geoblock_url:
             return unknown("geoblock", "nobody to ask", "set POLYMARKET_GEOBLOCK_URL")
         answer = await probe.geoblock()
         place = f"{answer.country or 'unknown country'} {answer.region or ''}".strip()

@@ -120,8 +120,8 @@ class VenueProbe:
         return (await self._clob.get("/version", VersionAnswer)).version
 
     async def geoblock(self) -> Geoblock:
-        """Whether trading is allowed from here."""
-        url = urlsplit(geoblock_url(self.hosts))
+        """Whether trading is allowed from here; there must be an address to ask."""
+        url = urlsplit(self.hosts.geoblock_url)
         client = JsonClient(f"{url.scheme}://{url.netloc}", self._http, clock=self.clock)
         try:
             return await client.get(url.path, Geoblock)
@@ -170,14 +170,6 @@ class VenueProbe:
         now_s = self.clock.now_ns() // NS_PER_SECOND
         headers = l2_headers(credentials, now_s, "GET", path)
         return await self._clob.get(path, shape, params, headers)
-
-
-def geoblock_url(hosts: Hosts) -> str:
-    """Where to ask; the sandbox answers under its own origin."""
-    if hosts.geoblock_url or not hosts.local:
-        return hosts.geoblock_url
-    url = urlsplit(hosts.clob_url)
-    return f"{url.scheme}://{url.netloc}/api/geoblock"
 
 
 async def reach(url: str, timeout_s: float = CONNECT_S) -> None:

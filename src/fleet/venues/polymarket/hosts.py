@@ -62,7 +62,7 @@ def sandbox_hosts(port: int) -> Hosts:
         user_ws_url=f"ws://{origin}/ws/user",
         rpc_url=f"http://{origin}/rpc",
         relayer_url="",
-        geoblock_url="",
+        geoblock_url=f"http://{origin}/site/api/geoblock",
         name="sandbox",
     )
 
