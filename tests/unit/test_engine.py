@@ -514,3 +514,43 @@ def test_a_signed_operation_is_recorded_and_found_again() -> None:
     written = [entry.event for entry in made.journal.read()]
     assert written[-1] == signed
     assert fold(written).bundles.transaction(sent.operation_id) == "0xaa"
+
+
+# --- what is about to be done -------------------------------------------------------------------
+
+
+def signed_order(client_order_id: str, venue_order_id: str = "0xaa") -> ev.OrderSigned:
+    return ev.OrderSigned(
+        client_order_id=ClientOrderId(client_order_id), venue_order_id=VenueOrderId(venue_order_id)
+    )
+
+
+def test_signatures_are_noted_together_and_asked_of_nobody() -> None:
+    made = rig()
+    made.wish(pair, order(), order(1, no()))
+    before = made.journal.last_seq
+    made.script.next = [order(0, qty="5")]
+    assert made.engine.note([signed_order("o1"), signed_order("o2", "0xbb")])
+    assert made.journal.last_seq == before + 2
+    assert made.state.orders.open[ClientOrderId("o2")].venue_order_id == "0xbb"
+    assert made.script.next
+    assert fold(e.event for e in made.journal.read()).orders.open == made.state.orders.open
+
+
+def test_a_signature_of_an_unknown_order_halts_and_may_not_be_sent() -> None:
+    made = rig()
+    made.wish(pair, order())
+    assert not made.engine.note([signed_order("o1"), signed_order("o9")])
+    assert made.state.trading is HALTED
+    written = [e.event for e in made.journal.read()]
+    assert written[-2] == signed_order("o9")
+    assert "unknown order o9" in made.state.trading_reason
+
+
+def test_without_a_journal_nothing_is_noted() -> None:
+    made, journal = broken_rig()
+    with pytest.raises(OSError, match="No space"):
+        made.engine.note([signed_order("o1")])
+    journal.broken = False
+    assert not made.engine.note([signed_order("o1")])
+    assert made.state.trading is HALTED

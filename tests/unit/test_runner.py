@@ -8,7 +8,7 @@ import pytest
 
 from fleet.clock import LiveClock, ManualClock
 from fleet.domain import events as ev
-from fleet.domain.commands import Approved, CancelOrder, ClientOrderId, StartTimer
+from fleet.domain.commands import Approved, CancelOrder, ClientOrderId, StartTimer, SubmitOrder
 from fleet.domain.instruments import MarketId, Side
 from fleet.engine.engine import Engine
 from fleet.engine.risk import Risk, RiskLimits
@@ -219,6 +219,21 @@ def test_a_journal_that_cannot_be_written_ends_the_run_before_anything_is_sent()
     assert desk.runner.handle(trading(ev.TradingState.ACTIVE, at=5 * NS)) == ()
     assert desk.runner.handle(changed(6 * NS)) == ()
     assert desk.sent.submitted == []
+
+
+def test_what_cannot_be_noted_may_not_be_done_and_ends_the_run() -> None:
+    desk = Desk()
+    armed(desk)
+    desk.runner.handle(changed(2 * NS))
+    (approved,) = desk.sent.submitted
+    assert isinstance(approved.request, SubmitOrder)
+    signed = ev.OrderSigned(
+        client_order_id=approved.request.client_order_id, venue_order_id=ev.VenueOrderId("0xaa")
+    )
+    assert desk.runner.note([signed])
+    desk.journal.full = True
+    assert not desk.runner.note([signed])
+    assert desk.runner.failure == "the journal cannot be written: the disk is full"
 
 
 def test_a_defect_in_the_engine_ends_the_loop_with_its_own_error() -> None:

@@ -101,6 +101,23 @@ class Engine:
             return self._decide(event, intents, [])
         return self._handle_fact(event)
 
+    def note(self, facts: Sequence[Event]) -> bool:
+        """Fold what we are about to do (an order or a transaction signed), in one durable write.
+
+        The strategy is not asked. False, and it must not be done, when the engine has failed or a
+        fact contradicts what is known. Raises what the journal raises, after halting for good.
+        """
+        if self.failed:
+            return False
+        records = list(facts)
+        for fact in facts:
+            self.state.apply(fact)
+        sound = not self.state.anomaly
+        if not sound:
+            records.append(self._halt_on_anomaly(facts[-1]))
+        self._write(records)
+        return sound
+
     def _handle_fact(self, event: AnyEvent) -> Sequence[Command]:
         records: list[Event] = []
         if isinstance(event, Event) and type(event) in self._durable:

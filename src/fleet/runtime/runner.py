@@ -141,6 +141,14 @@ class Runner:
             self.errors += 1
         return commands
 
+    def note(self, facts: Sequence[ev.Event]) -> bool:
+        """Make what is about to be done durable; false, and it must not be done, if that fails."""
+        try:
+            return self.engine.note(facts)
+        except JournalError as error:
+            self._fail(f"the journal cannot be written: {error}")
+            return False
+
     def _fail(self, reason: str) -> None:
         self.errors += 1
         self.failure = reason
