@@ -28,7 +28,7 @@ _LOGIN_TYPE: Final = b"ClobAuth(address address,string timestamp,uint256 nonce,s
 class ApiCredentials:
     """An API key of the venue: its public id, its secret and its passphrase."""
 
-    __slots__ = ("_inner", "_outer", "_passphrase", "address", "api_key")
+    __slots__ = ("_inner", "_outer", "_passphrase", "_raw", "address", "api_key")
 
     def __init__(self, *, address: str, api_key: str, secret: str, passphrase: str) -> None:
         """``secret`` is url-safe base64, as the venue gives it; ``address`` the key's wallet.
@@ -53,6 +53,7 @@ class ApiCredentials:
         self._inner: Final = sha256(bytes(byte ^ 0x36 for byte in block))
         self._outer: Final = sha256(bytes(byte ^ 0x5C for byte in block))
         self._passphrase: Final = passphrase
+        self._raw: Final = raw
 
     def __repr__(self) -> str:
         return f"ApiCredentials({self.api_key})"
@@ -69,7 +70,7 @@ class ApiCredentials:
 
     def subscription(self) -> bytes:
         """The first frame of the user websocket: it carries the secrets, so send it and forget."""
-        secret = base64.urlsafe_b64encode(self._secret).decode("ascii")
+        secret = base64.urlsafe_b64encode(self._raw).decode("ascii")
         auth = {"apiKey": self.api_key, "secret": secret, "passphrase": self._passphrase}
         return json.dumps({"type": "user", "auth": auth}).encode()
 
