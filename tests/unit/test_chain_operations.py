@@ -46,7 +46,7 @@ def test_a_split_and_a_merge_move_what_they_say() -> None:
             operations = ChainOperations(signer(), node, world.universe())
             split = operation(OperationKind.SPLIT, mint=legs(market, 40), dollars="-40")
             prepared = await operations.prepare(split)
-            assert operations.unresolved == (prepared.transaction_hash,)
+            assert list(operations.unresolved) == [prepared.transaction_hash]
             sent = await operations.send(prepared)
             assert sent.status is SendStatus.ACCEPTED
             waiting = await operations.outcome(prepared.transaction_hash)
@@ -91,7 +91,7 @@ def test_what_would_revert_is_refused_before_it_is_signed() -> None:
             merge = operation(OperationKind.MERGE, burn=legs(market, 40), dollars="40")
             with pytest.raises(OperationFutile, match="need operator approval"):
                 await operations.prepare(merge)
-            assert not operations.unresolved
+            assert list(operations.unresolved) == []
             world.state.grant(WALLET)
             with pytest.raises(OperationFutile, match="SafeMath: subtraction overflow"):
                 await operations.prepare(merge)
@@ -210,7 +210,7 @@ def test_a_reverted_operation_tells_why_and_changes_nothing() -> None:
             outcome = await operations.outcome(prepared.transaction_hash)
             assert outcome.status is ChainStatus.REVERTED
             assert "TransferFromFailed" in outcome.reason
-            assert not operations.unresolved
+            assert list(operations.unresolved) == []
         assert world.exchange.cash(WALLET) == 10_000_000
         world.close()
 
@@ -272,7 +272,7 @@ def test_a_hash_nobody_knows_blocks_until_a_void_proves_it_dead() -> None:
             assert (await operations.outcome(void.transaction_hash)).status is (
                 ChainStatus.CONFIRMED
             )
-            assert not operations.unresolved
+            assert list(operations.unresolved) == []
 
             # What is dead stays dead, whoever sends it: its nonce is gone.
             late = await ChainOperations(signer(), node, world.universe()).send(crashed)
@@ -331,9 +331,9 @@ def test_what_never_left_is_told_apart() -> None:
                 assert (await operations.send(prepared)).status is SendStatus.UNSENT
             with pytest.raises(TransportFailed):
                 await operations.outcome(prepared.transaction_hash)
-            assert operations.unresolved == (prepared.transaction_hash,)
+            assert list(operations.unresolved) == [prepared.transaction_hash]
             operations.forget(prepared)
-            assert not operations.unresolved
+            assert list(operations.unresolved) == []
         world.close()
 
     asyncio.run(scene())
@@ -374,7 +374,7 @@ def test_a_wallet_without_gas_is_told_to_get_some() -> None:
             split = operation(OperationKind.SPLIT, mint=legs(market, 40), dollars="-40")
             with pytest.raises(OperationFutile, match="send POL"):
                 await operations.prepare(split)
-            assert not operations.unresolved
+            assert list(operations.unresolved) == []
             assert OperationId("o1") == split.operation_id
         world.close()
 
