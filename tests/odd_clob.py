@@ -106,7 +106,7 @@ class OddClob:
         deaf = bool(self.next_answers) and self.next_answers[0] != DROP
         if not deaf:
             for order_id, entry in zip(ids, entries, strict=True):
-                self.resting[order_id] = _row(order_id, entry["order"])
+                self.resting[order_id] = order_row(order_id, entry["order"])
         odd = await self._odd(request)
         if odd is not None:
             return odd
@@ -194,7 +194,8 @@ def _live(order_id: str) -> dict[str, Any]:
             "makingAmount": "", "takingAmount": "", "tradeIDs": [], "transactionsHashes": []}  # fmt: skip
 
 
-def _row(order_id: str, order: dict[str, Any]) -> dict[str, Any]:
+def order_row(order_id: str, order: dict[str, Any]) -> dict[str, Any]:
+    """A row of /data/orders: this order, resting."""
     buys = order["side"] == "BUY"
     shares = int(order["takerAmount" if buys else "makerAmount"])
     dollars = int(order["makerAmount" if buys else "takerAmount"])

@@ -30,7 +30,7 @@ What is asked of the venue, and why (reference 4.3 and 4.5):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NoReturn
@@ -45,7 +45,13 @@ from fleet.venues.polymarket.auth import l1_headers
 from fleet.venues.polymarket.chain_transactions import TransactionSigner
 from fleet.venues.polymarket.contracts import POLYGON, ContractError, SignatureType
 from fleet.venues.polymarket.keys import SecretKey, SigningError, keccak
-from fleet.venues.polymarket.signing import MAX_SALT, ExchangeOrder, OrderSigner, wire_body
+from fleet.venues.polymarket.signing import (
+    MAX_SALT,
+    ExchangeOrder,
+    OrderSigner,
+    SignedOrder,
+    wire_body,
+)
 
 FINEST_TICK: Final = Price(10_000)
 """The venue's finest grid (reference 4.5); amounts of a limit order are the same on every grid."""
@@ -70,6 +76,9 @@ class GuardRefused(Exception):  # noqa: N818 - named for what happened
         """Keep the code and say it with the reason."""
         super().__init__(f"{code.value}: {text}")
         self.code = code
+
+
+_UNSIGNED: Final = GuardRefused(GuardCode.FIELDS_INVALID, "not signed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,15 +154,41 @@ class SigningGuard:
 
         ``post_only`` (a GTC that must not take) is not part of what is signed, only of the bytes.
         """
-        self._check(request)
-        order = self._build(request)
-        self._require_lease()
+        (wire,) = self.sign_orders([request], owner, post_only=post_only)
+        if isinstance(wire, GuardRefused):
+            raise wire
+        return wire
+
+    def sign_orders(
+        self, requests: Sequence[SubmitOrder], owner: str, *, post_only: bool = False
+    ) -> list[WireOrder | GuardRefused]:
+        """Sign each order or say why not, in the order given; all are hashed before any is signed."""
+        made: list[WireOrder | GuardRefused] = []
+        built: list[tuple[int, SubmitOrder, ExchangeOrder]] = []
+        for index, request in enumerate(requests):
+            try:
+                self._check(request)
+                order = self._build(request)
+                self._require_lease()
+            except GuardRefused as refusal:
+                made.append(refusal)
+            else:
+                built.append((index, request, order))
+                made.append(_UNSIGNED)
+        for (index, request, _), signed in zip(
+            built, self.__orders.sign_all([order for _, _, order in built]), strict=True
+        ):
+            made[index] = self._posted(signed, request, owner, post_only=post_only)
+        return made
+
+    def _posted(
+        self, signed: SignedOrder, request: SubmitOrder, owner: str, *, post_only: bool
+    ) -> WireOrder | GuardRefused:
         wire_tif = wire_tif_of(request)
         try:
-            signed = self.__orders.sign(order)
             body = wire_body(signed, owner, wire_tif, post_only=post_only)
         except SigningError as error:
-            raise GuardRefused(GuardCode.FIELDS_INVALID, str(error)) from error
+            return GuardRefused(GuardCode.FIELDS_INVALID, str(error))
         self.signed += 1
         return WireOrder(venue_order_id=VenueOrderId(signed.order_id), body=body, wire_tif=wire_tif)
 
@@ -192,6 +227,8 @@ class SigningGuard:
 
     def _build(self, request: SubmitOrder) -> ExchangeOrder:
         instrument = self._instruments.get(request.instrument_id)
+        if request.ts < 0:
+            raise GuardRefused(GuardCode.FIELDS_INVALID, f"time {request.ts} is before 1970")
         try:
             return self.__orders.order(
                 token_id=request.instrument_id,

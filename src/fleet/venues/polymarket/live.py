@@ -197,14 +197,11 @@ class LiveVenue:
         posts: list[Post] = []
         signed: list[ev.Event] = []
         kept: list[SubmitOrder] = []
-        for request in requests:
-            if self.desk.get(request.client_order_id) is not None:
-                self._log.error("ORDER twice", order=request.client_order_id)
-                continue
-            try:
-                wire = self._guard.sign_order(request, self._client.owner)
-            except GuardRefused as error:
-                self._reject(request, f"not signed: {error}", now_ns)
+        fresh = list({r.client_order_id: r for r in requests if not self._is_known(r)}.values())
+        wires = self._guard.sign_orders(fresh, self._client.owner)
+        for request, wire in zip(fresh, wires, strict=True):
+            if isinstance(wire, GuardRefused):
+                self._reject(request, f"not signed: {wire}", now_ns)
                 continue
             kept.append(request)
             posts.append(Post(wire.venue_order_id, wire.body, request.side is Side.BUY))
@@ -219,6 +216,13 @@ class LiveVenue:
         for request, post in zip(kept, posts, strict=True):
             self.desk.sent(_ours(request, post.order_id))
         self._spawn(self._post(kept, posts))
+
+    def _is_known(self, request: SubmitOrder) -> bool:
+        """Whether this client order id was used before: then it is the same order, and signed."""
+        known = self.desk.get(request.client_order_id) is not None
+        if known:
+            self._log.error("ORDER approved twice, sent once", order=request.client_order_id)
+        return known
 
     def _reject(self, request: SubmitOrder, reason: str, now_ns: int) -> None:
         self._sink([ev.OrderRejected(
