@@ -19,7 +19,9 @@ from fleet.domain.commands import (
     TimeInForce,
 )
 from fleet.domain.instruments import InstrumentId, Side
-from fleet.journal.fleet import read_latch
+from fleet.engine.state import fold
+from fleet.journal.allowances import AllowanceBoard
+from fleet.journal.fleet import FleetState, read_latch
 from fleet.journal.store import JournalStore
 from fleet.runtime.parts import FeedPart
 from fleet.venues.port import FeedHealth
@@ -43,16 +45,24 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> No
         home.ready(pid=bot.pid)
         home.filled()
         bot.send_signal(number)
-        assert ended(bot, 5) == 0
+        assert ended(bot, 14) == 0
     prove_files(tmp_path)
     _, journal = entries_of(tmp_path)
     last = journal[-1].event
     assert isinstance(last, ev.RunStopped)
     assert last.reason == f"signal {number.name}"
-    halted = journal[-2].event
+    events = [entry.event for entry in journal]
+    at = max(n for n, e in enumerate(events) if isinstance(e, ev.TradingStateChanged))
+    halted = events[at]
     assert isinstance(halted, ev.TradingStateChanged)
     assert halted.state is ev.TradingState.HALTED
+    # After the halt it only hears what the venue still had to say, and then nothing is open.
+    assert not [e for e in events[at:] if isinstance(e, ev.DecisionMade) and e.orders]
+    assert not fold(events).orders.open
     assert home.status()["ready"] is False
+    with FleetState(home.paths.fleet_db) as state:
+        usage = AllowanceBoard(state, place="paper:sandbox", bot="", wallet="").usage()
+        assert all(one.granted == one.used for one in usage), "the rest was given back"
 
 
 def test_a_signal_ends_it_while_it_waits_for_the_market(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import os
 import signal
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 
 import fleet as package
 from fleet import logs
@@ -23,10 +23,13 @@ from fleet.engine.risk import Risk
 from fleet.engine.state import State, View
 from fleet.journal.database import JournalDamaged, JournalError, JournalForeign
 from fleet.journal.fleet import FleetState, Lease, LeaseHeld
+from fleet.journal.halts import HALTS, HaltCode
 from fleet.journal.store import JournalStore
+from fleet.ops.alerts import Alerts
 from fleet.runtime import memory, pm2
 from fleet.runtime.components import ComponentFailed, Node, Supervisor
 from fleet.runtime.execution import PaperExecution
+from fleet.runtime.guards import Guards, Seat
 from fleet.runtime.market_source import MarketSource, SourceFailed
 from fleet.runtime.parts import (
     LEASE_NS,
@@ -39,7 +42,9 @@ from fleet.runtime.parts import (
 from fleet.runtime.recovery import missed_facts, overdue, query_of, reconcile
 from fleet.runtime.reporting import Reporter, ReportingJournal
 from fleet.runtime.runner import Runner
+from fleet.runtime.safety_settings import AlertEnv, SafetyEnv
 from fleet.runtime.settings import FleetSettings, PaperEnv, paper_settings
+from fleet.runtime.shutdown import wind_down
 from fleet.runtime.spec import (
     EXIT_OK,
     EXIT_RETRY,
@@ -76,6 +81,8 @@ class Bot:
         self.environ = environ
         self.clock = LiveClock()
         self.log = logs.get("bot")
+        self.alert = Alerts(loaded.of(AlertEnv).webhook, self.clock,
+                            source=f"{spec.name} {self.mode.value} {self.feed_name}")  # fmt: skip
         self._ending = asyncio.Event()
         self._code = EXIT_OK
         self._why = ""
@@ -114,6 +121,7 @@ class Bot:
                 self._source.close()
             if channel is not None:
                 channel.close()
+            self.alert.close()
         level = self.log.info if self._code == EXIT_OK else self.log.error
         level("STOPPED", code=self._code, reason=self._why)
         return self._code
@@ -188,8 +196,11 @@ class Bot:
                 return
             identity = Identity(bot=self.spec.name, mode=self.mode.value, feed=self.feed_name,
                                 started_ns=started_ns)  # fmt: skip
+            seat = Seat(bot=self.spec.name, mode=self.mode.value, feed=self.feed_name,
+                        wallet=lease.wallet)  # fmt: skip
+            guards = Guards(seat, fleet, runner, self.clock, self.alert)
             nodes = [
-                Node(component=LeaseKeeper(fleet, lease, self.clock, runner.crashed)),
+                Node(component=LeaseKeeper(fleet, lease, self.clock, guards.lease_lost)),
                 Node(component=LatchWatch(fleet, lambda why: self._latched(runner, why))),
                 Node(component=feed, requires=("lease", "latch")),
             ]
@@ -198,19 +209,21 @@ class Bot:
                 identity, engine=engine, runner=runner, reporter=reporter,
                 supervisor=supervisor, disk=self.paths.var,
             )  # fmt: skip
-            supervisor.add(self._status_node(board, fleet, channel))
+            for node in guards.nodes(board, self.loaded.of(SafetyEnv)):
+                supervisor.add(node)
+            supervisor.add(self._status_node(board, fleet, channel, guards))
             if channel is not None:
-                self._offer_actions(channel, runner, board)
+                guards.offer(channel, board)
             await self._live(runner, supervisor, board, feed, execution, channel, journal)
             self._stamp(runner, ev.RunStopped, run_id=run_id, reason=self._why)
 
     def _status_node(
-        self, board: StatusBoard, fleet: FleetState, channel: pm2.Channel | None
+        self, board: StatusBoard, fleet: FleetState, channel: pm2.Channel | None, guards: Guards
     ) -> Node:
         file = self.paths.status(self.spec.slug)
         day_board = DayBoard(
             fleet, self.clock, bot=self.spec.name, mode=self.mode.value,
-            limit=self.loaded.of(FleetSettings).max_day_loss,
+            limit=self.loaded.of(FleetSettings).max_day_loss, trip=guards.safety.trip,
         )  # fmt: skip
         part = StatusPart(
             board, self.clock, channel=channel, day_board=day_board,
@@ -237,6 +250,8 @@ class Bot:
             state, truth, runner.handle, venue=execution.name, now_ns=self.clock.now_ns()
         )
         if left:
+            code = HaltCode.RECONCILIATION_DIFFERENCE
+            self.alert(code.value, left, HALTS[code].remedy.replace("BOT", self.spec.name))
             self.end(
                 EXIT_STAY_DOWN,
                 f"journal and venue do not agree ({left}); see docs/runbook.md, 'Accounts differ'",
@@ -272,6 +287,8 @@ class Bot:
             if runner.engine.state.trading is not ev.TradingState.HALTED:
                 self._stamp(runner, ev.TradingStateChanged, state=ev.TradingState.HALTED,
                             reason=self._why or "stopping", by="stop")  # fmt: skip
+            if not loop.done():
+                await wind_down(runner, execution, self.clock)
             watch.cancel()
             runner.stop()
             await asyncio.gather(loop, watch, return_exceptions=True)
@@ -355,34 +372,6 @@ class Bot:
             self._stamp(runner, ev.TradingStateChanged, state=ev.TradingState.HALTED, reason=why,
                         by="kill latch")  # fmt: skip
         self.end(EXIT_STAY_DOWN, f"{why}. Find out why, then run `fleet resume`")
-
-    # --- operators ----------------------------------------------------------------------------
-
-    def _offer_actions(self, channel: pm2.Channel, runner: Runner, board: StatusBoard) -> None:
-        changes = {
-            "pause": ev.TradingState.HALTED,
-            "reduce": ev.TradingState.REDUCING,
-            "resume": ev.TradingState.ACTIVE,
-        }
-        for action, state in changes.items():
-            channel.action(action, self._change(runner, board, action, state))
-        channel.action("status", lambda _argument: board.snapshot(self.clock.now_ns()))
-
-    def _change(
-        self, runner: Runner, board: StatusBoard, action: str, state: ev.TradingState
-    ) -> Callable[[str | None], object]:
-        def change(argument: str | None) -> object:
-            self._stamp(runner, ev.OperatorCommanded, action=action, by="pm2 trigger",
-                        argument=argument or "")  # fmt: skip
-            if board.ready:
-                self._stamp(runner, ev.TradingStateChanged, state=state,
-                            reason=f"an operator asked to {action}", by="operator")  # fmt: skip
-            return {
-                "trading": runner.engine.state.trading.value,
-                "reason": runner.engine.state.trading_reason,
-            }
-
-        return change
 
     def _stamp(self, runner: Runner, kind: type[ev.Event], **fields: object) -> None:
         now_ns = self.clock.now_ns()

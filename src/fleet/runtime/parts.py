@@ -15,6 +15,7 @@ from fleet.clock import NS_PER_DAY, NS_PER_SECOND, Clock
 from fleet.domain.units import Cash, format_dollars
 from fleet.journal.database import JournalError
 from fleet.journal.fleet import FleetState, Lease, LeaseLost
+from fleet.journal.halts import HaltCode
 from fleet.runtime import pm2
 from fleet.runtime.components import ComponentFailed, Health
 from fleet.runtime.status import StatusBoard
@@ -234,10 +235,18 @@ class DayBoard:
     """The fleet's day: publishes one bot's result and sets the kill latch at the fleet's limit."""
 
     def __init__(
-        self, fleet: FleetState, clock: Clock, *, bot: str, mode: str, limit: Cash
+        self,
+        fleet: FleetState,
+        clock: Clock,
+        *,
+        bot: str,
+        mode: str,
+        limit: Cash,
+        trip: Callable[[HaltCode, str], None],
     ) -> None:
-        """Results of ``bot`` in ``mode``; ``limit`` is the loss of all bots that is too much."""
+        """Results of ``bot`` in ``mode``; ``limit`` is the loss of all bots at which to ``trip``."""
         self._fleet = fleet
+        self._trip = trip
         self._bot = bot
         self._mode = mode
         self._limit = limit
@@ -258,11 +267,10 @@ class DayBoard:
             return
         self._told = (day, result)
         if total <= -self._limit and self._fleet.latched() is None:
-            self._fleet.halt(
+            self._trip(
+                HaltCode.DAY_LOSS,
                 f"the fleet lost ${format_dollars(Cash(-total))} on {day}"
                 f" (limit ${format_dollars(self._limit)})",
-                self._bot,
-                self._clock.now_ns(),
             )
 
 
