@@ -101,7 +101,7 @@ def _check_pm2(words: tuple[str, ...]) -> None:
     if words[0] in {"start", "stop", "restart", "describe", "logs", "trigger"} and words[1:]:
         assert words[1] in names, f"{words[1]} is no application"
     if words[0] == "trigger":
-        actions = (ROOT / "src/fleet/runtime/bot.py").read_text()
+        actions = (ROOT / "src/fleet/runtime/guards.py").read_text()
         assert f'"{words[2]}"' in actions, f"no action {words[2]}"
 
 

@@ -1,17 +1,18 @@
 """Set the kill latch: every bot of this fleet stops trading at once and stays stopped.
 
-It survives restarts; only `fleet resume` clears it. Exit codes: 0 set, 1 it could not be written
-(a fleet state that cannot be read already counts as halted).
+It survives restarts; only `fleet resume` clears it. With --bot, one bot alone is halted: it cancels
+what rests, keeps running, and trades again after `fleet resume BOT`. Exit codes: 0 set, 1 it could
+not be written (a fleet state that cannot be read already counts as halted), or the bot did not
+answer; 2 no such bot.
 """
 
 from __future__ import annotations
 
 import argparse
-import getpass
-import os
 import sys
 
-from fleet.cli.root import fleet_root
+from fleet.cli.ask import WAIT_S, ask
+from fleet.cli.root import fleet_root, operator
 from fleet.clock import LiveClock
 from fleet.config import Paths
 from fleet.journal.database import JournalError
@@ -20,6 +21,7 @@ from fleet.journal.fleet import FleetState, read_latch
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``fleet halt`` takes."""
+    parser.add_argument("--bot", default="", help="halt this bot alone, without the latch")
     parser.add_argument("reason", nargs="+", help="why, for whoever finds the fleet halted")
 
 
@@ -27,6 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Set the latch. Returns the exit code."""
     path = Paths(root=fleet_root()).fleet_db
     reason = " ".join(arguments.reason)
+    if arguments.bot:
+        return ask("halt", "pause", arguments.bot, wait_s=WAIT_S, reason=reason)
     try:
         with FleetState(path) as state:
             state.halt(reason, operator(), LiveClock().now_ns())
@@ -41,11 +45,3 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"it was halted already: {latch.reason} (by {latch.by})")
     print("trading is stopped until: fleet resume")
     return 0
-
-
-def operator() -> str:
-    """Who is asking, for the history: the login name, or the user id if it has none."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
