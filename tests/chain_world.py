@@ -54,6 +54,8 @@ class ChainWorld:
     now_ns: int = START_NS
     lose_answers: bool = False
     """Act on every request and never answer."""
+    lose_requests: bool = False
+    """Take every request and do nothing."""
 
     @staticmethod
     def make(folder: Path | None = None, *, now_ns: int = START_NS) -> ChainWorld:
@@ -123,6 +125,8 @@ async def serving(world: ChainWorld) -> AsyncIterator[str]:
 
     @web.middleware
     async def lossy(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if world.lose_requests:
+            await asyncio.sleep(3_600)
         answer = await handler(request)
         if world.lose_answers:
             await asyncio.sleep(3_600)

@@ -15,7 +15,7 @@ from msgspec.structs import replace as changed
 from fleet.domain.commands import OperationKind
 from fleet.domain.instruments import InstrumentId, MarketId, OutcomeSet, SetId, Universe
 from fleet.domain.units import SCALE, Cash, Qty
-from fleet.venues.polymarket.chain import wallet_problem
+from fleet.venues.polymarket.chain_account import wallet_problem
 from fleet.venues.polymarket.chain_contracts import (
     Approve,
     ApproveForAll,

@@ -11,6 +11,7 @@ from fleet.domain.commands import OperationId, OperationKind
 from fleet.domain.instruments import InstrumentId
 from fleet.domain.units import SCALE, Qty, parse_cash
 from fleet.venues.polymarket.chain import (
+    PATIENCE_NS,
     ChainOperations,
     ChainStatus,
     OperationFutile,
@@ -282,6 +283,68 @@ def test_a_hash_nobody_knows_blocks_until_a_void_proves_it_dead() -> None:
             again = await operations.prepare(split)
             assert again.nonce == crashed.nonce + 1
             assert await settle(world, operations, again) is ChainStatus.CONFIRMED
+        assert world.exchange.cash(WALLET) == 60_000_000
+        world.close()
+
+    asyncio.run(scene())
+
+
+def test_an_unknown_hash_of_the_journal_is_resolved_in_time() -> None:
+    async def scene() -> None:
+        world = ChainWorld.make()
+        world.give(WALLET, 100)
+        market = world.market(neg_risk=False)
+        time_ns = 0
+        async with serving(world) as url, opened(url) as node:
+            split = operation(OperationKind.SPLIT, mint=legs(market, 40), dollars="-40")
+            crashed = await ChainOperations(signer(), node, world.universe()).prepare(split)
+            operations = ChainOperations(
+                signer(), node, world.universe(), monotonic_ns=lambda: time_ns
+            )
+            operations.restore(crashed.transaction_hash)
+            seen: list[ChainStatus] = []
+            while not seen or not seen[-1].final:
+                assert len(seen) < 60
+                seen.append((await operations.resolve(crashed.transaction_hash)).status)
+                time_ns += 10**9
+                world.now_ns += 10**9
+            assert seen[-1] is ChainStatus.DEAD
+            # Nothing was signed while it might still have been on its way.
+            assert len(seen) > PATIENCE_NS // 10**9
+            assert await node.nonce(WALLET) == 1
+            # The void is no obstacle to the next operation.
+            again = await operations.prepare(split)
+            assert await settle(world, operations, again) is ChainStatus.CONFIRMED
+            assert list(operations.unresolved) == []
+        assert world.exchange.cash(WALLET) == 60_000_000
+        world.close()
+
+    asyncio.run(scene())
+
+
+def test_bytes_that_got_lost_are_sent_again_and_count_once() -> None:
+    async def scene() -> None:
+        world = ChainWorld.make()
+        world.give(WALLET, 100)
+        market = world.market(neg_risk=False)
+        time_ns = 0
+        async with serving(world) as url, opened(url, timeout_s=1.0) as node:
+            operations = ChainOperations(
+                signer(), node, world.universe(), monotonic_ns=lambda: time_ns
+            )
+            split = operation(OperationKind.SPLIT, mint=legs(market, 40), dollars="-40")
+            prepared = await operations.prepare(split)
+            world.lose_requests = True
+            assert (await operations.send(prepared)).status is SendStatus.UNKNOWN
+            world.lose_requests = False
+            world.blocks(6)
+            found = await operations.resolve(prepared.transaction_hash)
+            for _ in range(20):
+                found = await operations.resolve(prepared.transaction_hash)
+                time_ns += 10**9
+                world.now_ns += 10**9
+            assert found.status is ChainStatus.CONFIRMED
+            assert await node.nonce(WALLET) == 1
         assert world.exchange.cash(WALLET) == 60_000_000
         world.close()
 

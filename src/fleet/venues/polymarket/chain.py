@@ -22,7 +22,8 @@ know: perhaps never sent, perhaps still under way to it. A timeout of ``send`` p
 *Ending the unknown.* ``void`` signs an empty transaction to ourselves with the wallet's next nonce.
 Once that is confirmed, nothing signed before it can be mined any more: an older hash without a
 receipt is DEAD. (An older nonce is not above the one the chain accepted for the void, because only
-one transaction is ever open.)
+one transaction is ever open.) ``resolve`` is ``outcome`` and does what can be done about UNKNOWN:
+it sends bytes it has again, and voids a journalled hash that stays unknown for ``PATIENCE_NS``.
 
 It needs the wallet for itself: a key that also signs elsewhere (a browser, a second fleet) can use
 a nonce up. Then a prepared transaction ends as DEAD, which is the truth; but nothing is lost.
@@ -31,24 +32,25 @@ a nonce up. Then a prepared transaction ends as DEAD, which is the truth; but no
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+from fleet.clock import NS_PER_SECOND
 from fleet.domain.commands import OperationId, OperationKind, RunOperation
 from fleet.domain.instruments import MarketId, Universe
-from fleet.venues.polymarket.chain_contracts import ChainCall, Contract, encode
+from fleet.venues.polymarket.chain_contracts import ChainCall, encode
 from fleet.venues.polymarket.chain_logs import moves_in
 from fleet.venues.polymarket.chain_node import ChainNode, NodeRefused
 from fleet.venues.polymarket.chain_planning import (
-    QUESTIONS_MAX,
     Moves,
     OperationUnfit,
     plan,
     set_of,
 )
 from fleet.venues.polymarket.chain_transactions import Transaction, TransactionSigner
-from fleet.venues.polymarket.contracts import SignatureType
 from fleet.venues.port import TransportFailed, VenueError
 
 CONFIRMATIONS: Final = 3
@@ -56,6 +58,11 @@ CONFIRMATIONS: Final = 3
 reorganisations of one or two blocks."""
 GAS_MARGIN_PERCENT: Final = 30
 VOID_GAS: Final = 21_000
+AGAIN_NS: Final = 10 * NS_PER_SECOND
+"""How often bytes the node does not know are sent again."""
+PATIENCE_NS: Final = 20 * NS_PER_SECOND
+"""How long a journalled hash may be unknown before its nonce is used up: ten blocks, in which a
+transaction that reached any node would have been mined."""
 _PROOFS_OF_REFUSAL: Final = (
     "insufficient funds", "intrinsic gas too low", "underpriced", "exceeds block gas limit",
     "fee cap less than block base fee", "max fee per gas less than block base fee",
@@ -129,18 +136,6 @@ class ChainOutcome:
     fee_wei: int = 0
 
 
-def wallet_problem(signature_type: SignatureType) -> str:
-    """Why a wallet cannot operate on its tokens here, with the cure; empty if it can."""
-    if signature_type is SignatureType.EOA:
-        return ""
-    return (
-        f"a wallet of signature type {int(signature_type)} ({signature_type.name}) operates "
-        "through the venue's relayer, which this fleet does not speak: use an EOA wallet "
-        "(signature type 0), or switch off the ideas that split, merge or convert and redeem by "
-        "hand"
-    )
-
-
 class ChainOperations:
     """Operations of one EOA through one node."""
 
@@ -151,6 +146,7 @@ class ChainOperations:
         universe: Universe,
         *,
         confirmations: int = CONFIRMATIONS,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """``universe`` may be replaced when the catalogue is; the node must be open to be used."""
         if confirmations < 1:
@@ -163,6 +159,11 @@ class ChainOperations:
         """Hash -> nonce (``None``: of a journal, not known) of what has no proven end."""
         self._tried: set[str] = set()
         self._voids: list[str] = []
+        self._signed: dict[str, PreparedOperation] = {}
+        """What was signed in this process and has no proven end."""
+        self._since: dict[str, int] = {}
+        """Hash -> since when it is unknown, or was sent again."""
+        self._now_ns = monotonic_ns
         self._indices: dict[str, dict[MarketId, int]] = {}
         self._lock = asyncio.Lock()
 
@@ -223,7 +224,7 @@ class ChainOperations:
         """Drop a transaction that was never handed over. Raises ``ValueError`` if it was."""
         if prepared.transaction_hash in self._tried:
             raise ValueError(f"{prepared.transaction_hash} was sent; only the chain can end it")
-        self._open.pop(prepared.transaction_hash, None)
+        self._end(prepared.transaction_hash)
 
     @property
     def unresolved(self) -> tuple[str, ...]:
@@ -245,7 +246,7 @@ class ChainOperations:
                 return Sent(status=SendStatus.ACCEPTED, reason=str(refusal))
             refused = "replacement" not in words and any(p in words for p in _PROOFS_OF_REFUSAL)
             if first and refused:
-                self._open.pop(prepared.transaction_hash, None)
+                self._end(prepared.transaction_hash)
                 return Sent(status=SendStatus.REFUSED, reason=str(refusal))
             return Sent(status=SendStatus.UNKNOWN, reason=str(refusal))
         except TransportFailed as failure:
@@ -263,7 +264,30 @@ class ChainOperations:
         else:
             found = await self._with_receipt(receipt)
         if found.status.final:
-            self._open.pop(transaction_hash, None)
+            self._end(transaction_hash)
+        return found
+
+    async def resolve(self, transaction_hash: str) -> ChainOutcome:
+        """``outcome``, and a step out of UNKNOWN; to be called every second or so.
+
+        Raises what ``outcome`` and the signer raise; asking again is always right.
+        """
+        found = await self.outcome(transaction_hash)
+        if found.status is not ChainStatus.UNKNOWN:
+            self._since.pop(transaction_hash, None)
+            return found
+        since = self._since.setdefault(transaction_hash, self._now_ns())
+        known = self._signed.get(transaction_hash)
+        if known is not None:
+            if self._now_ns() - since >= AGAIN_NS:
+                self._since[transaction_hash] = self._now_ns()
+                await self.send(known)
+            return found
+        waiting = [self._signed[void] for void in self._voids if void in self._signed]
+        if waiting:
+            await self.resolve(waiting[-1].transaction_hash)
+        elif self._now_ns() - since >= PATIENCE_NS:
+            await self.send(await self.void())
         return found
 
     async def _with_receipt(self, receipt: dict[str, Any]) -> ChainOutcome:
@@ -311,8 +335,14 @@ class ChainOperations:
 
     # --- inside ------------------------------------------------------------------------------
 
+    def _end(self, transaction_hash: str) -> None:
+        for kept in (self._open, self._signed, self._since):
+            kept.pop(transaction_hash, None)
+
     async def _free_nonce(self) -> int:
         """The wallet's next nonce, if nothing of it is open. Raises ``WalletBusy``."""
+        for void in [one for one in self._voids if one in self._open]:
+            await self.outcome(void)
         if self._open:
             raise WalletBusy(
                 f"transaction {next(iter(self._open))} of {self.address} has no proven end yet"
@@ -343,33 +373,24 @@ class ChainOperations:
                 gas=gas, to=to, call_data=call_data,
             )
         )  # fmt: skip
-        self._open[signed.transaction_hash] = nonce
-        return PreparedOperation(
+        prepared = PreparedOperation(
             operation_id=name,
             transaction_hash=signed.transaction_hash,
             nonce=nonce,
             raw=signed.raw,
         )
+        self._open[signed.transaction_hash] = nonce
+        self._signed[signed.transaction_hash] = prepared
+        return prepared
 
     async def _question_indices(self, event_market_id: str) -> dict[MarketId, int]:
         """The place of every question of a neg-risk market, as the chain counts them."""
-        known = self._indices.get(event_market_id)
-        if known is not None:
-            return known
-        market = bytes.fromhex(event_market_id[2:])
-        ledger = Contract.NEG_RISK_ADAPTER
-        count = await self._node.read(ledger, "getQuestionCount", [("bytes32", market)], "uint256")
-        if not 0 < count <= QUESTIONS_MAX:
-            raise OperationUnfit(f"the chain knows no neg-risk market {event_market_id}")
-        found = {}
-        for index in range(count):
-            question = market[:-1] + bytes((index,))
-            condition = await self._node.read(
-                ledger, "getConditionId", [("bytes32", question)], "bytes32"
-            )
-            found[MarketId("0x" + condition.hex())] = index
-        self._indices[event_market_id] = found
-        return found
+        if event_market_id not in self._indices:
+            found = await self._node.questions(event_market_id)
+            if not found:
+                raise OperationUnfit(f"the chain knows no neg-risk market {event_market_id}")
+            self._indices[event_market_id] = {MarketId(one): i for i, one in enumerate(found)}
+        return self._indices[event_market_id]
 
 
 def _hex(value: Any) -> str:

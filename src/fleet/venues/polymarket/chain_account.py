@@ -23,6 +23,7 @@ from fleet.venues.polymarket.chain_contracts import (
     required_approvals,
 )
 from fleet.venues.polymarket.chain_node import ChainNode
+from fleet.venues.polymarket.contracts import SignatureType
 from fleet.venues.port import AnswerInvalid, VenueError
 
 ALLOWANCE_MIN: Final = 10**12
@@ -40,6 +41,18 @@ class ApprovalState:
 
 class ApprovalFailed(VenueError):  # noqa: N818 - named for what happened
     """An approval did not come to be, or it is not known whether it did; run it again."""
+
+
+def wallet_problem(signature_type: SignatureType) -> str:
+    """Why a wallet cannot operate on its tokens here, with the cure; empty if it can."""
+    if signature_type is SignatureType.EOA:
+        return ""
+    return (
+        f"a wallet of signature type {int(signature_type)} ({signature_type.name}) operates "
+        "through the venue's relayer, which this fleet does not speak: use an EOA wallet "
+        "(signature type 0), or switch off the ideas that split, merge or convert and redeem by "
+        "hand"
+    )
 
 
 class ChainAccount:

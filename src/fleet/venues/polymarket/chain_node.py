@@ -23,7 +23,7 @@ from eth_abi.abi import decode as abi_decode
 from eth_abi.abi import encode as abi_encode
 from eth_abi.exceptions import DecodingError
 
-from fleet.venues.polymarket.chain_contracts import Contract, revert_words, selector
+from fleet.venues.polymarket.chain_contracts import Contract, revert_words, selector, word
 from fleet.venues.polymarket.hosts import LOOPBACK
 from fleet.venues.port import AnswerInvalid, TransportFailed, VenueError
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TIP_MIN_WEI: Final = 25 * 10**9
 """What Polygon's nodes take as the least tip (bor's default, read 2026-11)."""
+QUESTIONS_MAX: Final = 256
+"""Questions a neg-risk market can have: the id of each ends in one byte for its index."""
 _REVERT_CODE: Final = 3
 
 
@@ -149,6 +151,21 @@ class ChainNode:
                 f"{self._what}: {contract.name}.{name} gave {answer.hex()[:80]!r}, not {result}"
             ) from error
         return value
+
+    async def questions(self, event_market_id: str) -> list[str]:
+        """The condition ids of a neg-risk market by index; empty if the chain has none."""
+        market = word(event_market_id)
+        ledger = Contract.NEG_RISK_ADAPTER
+        count = await self.read(ledger, "getQuestionCount", [("bytes32", market)], "uint256")
+        if count > QUESTIONS_MAX:
+            raise AnswerInvalid(f"{self._what}: {event_market_id} cannot have {count} questions")
+        found = []
+        for index in range(count):
+            question = market[:-1] + bytes((index,))
+            arguments = [("bytes32", question)]
+            condition = await self.read(ledger, "getConditionId", arguments, "bytes32")
+            found.append("0x" + condition.hex())
+        return found
 
     async def estimate_gas(self, sender: str, to: str, call_data: bytes) -> int:
         """The gas a call would burn. Raises ``NodeRefused`` with the revert if it reverts."""

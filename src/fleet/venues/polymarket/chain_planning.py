@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from fleet.domain.commands import OperationKind, RunOperation
 from fleet.domain.instruments import InstrumentId, Market, MarketId, OutcomeSet, Universe
@@ -19,8 +18,6 @@ from fleet.venues.polymarket.chain_contracts import Convert, Merge, Redeem, Spli
 
 Leg = tuple[InstrumentId, Qty]
 OperationCall = Split | Merge | Redeem | Convert
-QUESTIONS_MAX: Final = 256
-"""Questions a neg-risk market can have: its ids end in one byte for the index."""
 
 
 class OperationUnfit(ValueError):  # noqa: N818 - named for what was found
