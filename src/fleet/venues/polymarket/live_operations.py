@@ -50,6 +50,10 @@ class OperationsPort(Protocol):
         """What the chain proves of it now. Raises ``VenueError``."""
         ...
 
+    async def resolve(self, transaction_hash: str) -> ChainOutcome:
+        """``outcome``, and a step out of the unknown: sends again, or uses the nonce up."""
+        ...
+
     def restore(self, transaction_hash: str) -> None:
         """Take note of a journalled transaction without an end."""
         ...
@@ -177,8 +181,8 @@ class Operations:
         if self._port is None:
             return None
         try:
-            return await self._port.outcome(transaction_hash)
-        except VenueError as error:
+            return await self._port.resolve(transaction_hash)
+        except (VenueError, GuardRefused) as error:
             self._log.warning("OPERATION not found out", transaction=transaction_hash,
                               reason=str(error))  # fmt: skip
             return None
