@@ -56,6 +56,8 @@ class ChainWorld:
     """Act on every request and never answer."""
     lose_requests: bool = False
     """Take every request and do nothing."""
+    cut: str = ""
+    """Cut the next connection before its request is acted on, or before its answer."""
 
     @staticmethod
     def make(folder: Path | None = None, *, now_ns: int = START_NS) -> ChainWorld:
@@ -127,7 +129,12 @@ async def serving(world: ChainWorld) -> AsyncIterator[str]:
     async def lossy(request: web.Request, handler: Handler) -> web.StreamResponse:
         if world.lose_requests:
             await asyncio.sleep(3_600)
+        cut, world.cut = world.cut, ""
+        if cut == "request":
+            return _cut(request)
         answer = await handler(request)
+        if cut == "answer":
+            return _cut(request)
         if world.lose_answers:
             await asyncio.sleep(3_600)
         return answer
@@ -142,6 +149,12 @@ async def serving(world: ChainWorld) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}/rpc"
     finally:
         await runner.cleanup()
+
+
+def _cut(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
 
 
 @asynccontextmanager
