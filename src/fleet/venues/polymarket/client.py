@@ -62,6 +62,10 @@ class Post(NamedTuple):
     is_buy: bool
 
 
+class _Beat(msgspec.Struct):
+    heartbeat_id: str | None = None
+
+
 class ClobClient:
     """Talks to one CLOB with one API key."""
 
@@ -254,11 +258,13 @@ class ClobClient:
         """
         body = msgspec.json.encode({"heartbeat_id": heartbeat_id})
         answer = await self.http.once("POST", "/v1/heartbeats", Call.READ, body)
-        said = msgspec.json.decode(answer.body) if answer.body else {}
-        following = said.get("heartbeat_id", "") if isinstance(said, dict) else ""
-        if answer.status >= 400 and not (answer.status == 400 and following):
+        if answer.status not in {200, 400}:
             raise refusal_error("POST", "/v1/heartbeats", answer)
-        return str(following)
+        said = _read("/v1/heartbeats", lambda: msgspec.json.decode(answer.body, type=_Beat))
+        if said.heartbeat_id is None:
+            raise refusal_error("POST", "/v1/heartbeats", answer)
+        # A wrong id is answered with the right one; an empty one means: begin anew.
+        return said.heartbeat_id
 
     async def time(self) -> int:
         """The venue's clock in Unix seconds; remembers how far it is from ours."""
