@@ -1,32 +1,39 @@
-"""Faults of the markets themselves: ticks that become finer when nobody expects it.
+"""Faults of the markets themselves: ticks that become finer unannounced, trades that fail to settle.
 
 Once a second each open market with a coarse tick has its chance. What is published is what any
-tick change publishes: the message, then fresh books.
+tick change publishes: the message, then fresh books. Settlement draws its own chances, one stream a
+trade; here it is told the rates in force.
 """
 
 from __future__ import annotations
 
 from fleet.clock import NS_PER_SECOND
+from fleet.sandbox.exchange.exchange import Exchange
 from fleet.sandbox.faults import Faults
 from fleet.sandbox.faults_catalogue import Fault
 from fleet.sandbox.market_frames import Frame
 from fleet.sandbox.questions import MILL
-from fleet.sandbox.simulator import MarketSimulator
 
 
 class FaultyMarkets:
-    """The chances of a simulator's markets."""
+    """The chances of an exchange's markets and trades."""
 
-    def __init__(self, faults: Faults, simulator: MarketSimulator) -> None:
+    def __init__(self, faults: Faults, exchange: Exchange) -> None:
         """Nothing happens before the first ``step``."""
         self._faults = faults
-        self._simulator = simulator
+        self._exchange = exchange
+        self._simulator = exchange.simulator
         self._next_ns = 0
+        self._told = False
 
     def step(self, now_ns: int) -> list[Frame]:
         """Give each market its chance, once a second; what was published."""
-        if now_ns < self._next_ns or not self._faults.active:
+        if now_ns < self._next_ns or not (self._faults.active or self._told):
             return []
+        settlement = self._exchange.faults
+        settlement.fail_rate = self._faults.share(Fault.SETTLEMENT_FAILED, now_ns)
+        settlement.retry_rate = self._faults.share(Fault.SETTLEMENT_RETRYING, now_ns)
+        self._told = settlement.fail_rate + settlement.retry_rate > 0
         self._next_ns = now_ns + NS_PER_SECOND
         frames: list[Frame] = []
         for market in self._simulator.listings.markets:

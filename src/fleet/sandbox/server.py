@@ -82,7 +82,7 @@ class SandboxServer:
     ) -> None:
         """Make the markets at the clock's time; ``note`` is told what an operator should know."""
         self.settings = settings
-        self.exchange = Exchange(settings.simulator, clock.now_ns())
+        self.exchange = Exchange(settings.simulator, clock.now_ns(), path=settings.state)
         self.simulator = self.exchange.simulator
         self.started_ns = clock.now_ns()
         self.channel = MarketChannel(
@@ -97,7 +97,7 @@ class SandboxServer:
             self.faults.put(rule, self.started_ns)
         self._faulty_channel = ChannelFaults(self.channel, self.faults, clock.now_ns)
         self.channel.without_snapshots = self._faulty_channel.without_snapshots
-        self._faulty_markets = FaultyMarkets(self.faults, self.simulator)
+        self._faulty_markets = FaultyMarkets(self.faults, self.exchange)
         self._chain_state = ChainState(_beside(settings.state, "chain"), genesis_ns=self.started_ns)
         listings = ListingsDirectory(self.simulator.listings)
         self.chain = Chain(
