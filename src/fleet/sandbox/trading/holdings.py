@@ -3,8 +3,8 @@
 Like the venue's, it is read off the chain: trades count once they are MINED, one row a taker's
 whole match at its size-weighted price, without a word on fees in the row. A position's average is
 over everything bought, with fees apart; split tokens cost half a dollar each, converted ones
-nothing, and tokens that leave by a conversion leave at their average. Amounts are base units until they are
-written as JSON numbers, exactly.
+nothing, and tokens that leave by a conversion leave at their average. Amounts are base units until
+they are written as JSON numbers, exactly.
 """
 
 from __future__ import annotations
