@@ -168,6 +168,7 @@ class SandboxServer:
             await self.floor.close()
             await self._runner.cleanup()
             self._chain_state.close()
+            self.exchange.close()
             self._runner = None
 
     async def _run(self) -> None:
