@@ -19,7 +19,7 @@ export FLEET_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup start stop restart status logs test check format bench bench-peers soak lock clean
+.PHONY: help setup start stop restart status logs test check format bench bench-peers soak chaos lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +102,10 @@ bench-peers: setup ## install the peers that `make bench` compares with, in thei
 
 soak: setup ## run seeds and kills until stopped
 	@$(PYTHON) -m tests.soak
+
+SEEDS ?= 1000
+chaos: setup ## live SEEDS chaotic lives on the sandbox, with faults and kill -9, and prove each
+	@$(PYTHON) scripts/chaos.py --seeds $(SEEDS) --quiet
 
 lock: ## resolve the requirements again (needs uv)
 	@command -v uv >/dev/null || { echo "uv is missing: see its documentation for how to install it" >&2; exit 1; }

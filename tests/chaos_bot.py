@@ -25,6 +25,8 @@ from fleet.runtime.recovery import missed_facts, overdue, query_of, reconcile
 from fleet.runtime.runner import Runner
 from fleet.strategies.arbitrage import Arbitrage, ArbSettings
 from fleet.venues.polymarket.auth import ApiCredentials
+from fleet.venues.polymarket.chain import ChainOperations
+from fleet.venues.polymarket.chain_node import ChainNode
 from fleet.venues.polymarket.client import ClobClient
 from fleet.venues.polymarket.clob_http import ClientSettings
 from fleet.venues.polymarket.feed import MarketFeed, token_groups
@@ -32,11 +34,15 @@ from fleet.venues.polymarket.guard import SigningGuard
 from fleet.venues.polymarket.hosts import Hosts
 from fleet.venues.polymarket.keys import SecretKey
 from fleet.venues.polymarket.live import EarlierOrder, LiveSettings, LiveVenue
-from fleet.venues.polymarket.live_account import Account
+from fleet.venues.polymarket.live_account import Account, held_tokens
+from fleet.venues.polymarket.live_operations import EarlierOperation
 from fleet.venues.polymarket.shard import FeedSettings
 from fleet.venues.polymarket.user_feed import UserFeed
 from fleet.venues.port import VenueError
+from fleet.venues.transport import HttpSettings, JsonClient
 from fleet.venues.websocket import SessionSettings
+from tests.chaos_chain import WireNode
+from tests.chaos_wire import Wire
 from tests.proof import Disproved
 
 BOT, MODE = "ArbHunter", "live"
@@ -64,6 +70,9 @@ class Point(Enum):
     BETWEEN_LEGS = "after a fill is journalled"
     AT_SETTLEMENT = "between match and settlement"
     BEFORE_CANCEL = "before a cancel"
+    AT_OPERATION = "before an operation's hash is journalled"
+    BEFORE_SEND = "before a transaction is sent"
+    AFTER_SEND = "after a transaction is sent"
     AT_WRITE = "before any write"
     AFTER_WRITE = "after any write"
     AT_RECOVERY = "while the account is read"
@@ -109,6 +118,7 @@ class MortalJournal:
         before += [Point.BEFORE_JOURNAL] if signed else []
         before += [Point.AT_FILL] if filled else []
         before += [Point.AT_SETTLEMENT] if ev.FillSettled in kinds else []
+        before += [Point.AT_OPERATION] if ev.OperationSigned in kinds else []
         life.at(*before)
         seq = self._store.write(events)
         after = [Point.AFTER_WRITE]
@@ -153,6 +163,18 @@ def earlier_orders(entries: Iterable[Entry], state: State) -> list[EarlierOrder]
     ]  # fmt: skip
 
 
+def earlier_operations(entries: Iterable[Entry], state: State) -> list[EarlierOperation]:
+    """The pending operations of a journal, with what was signed for them."""
+    hashes: dict[str, str] = {}
+    for entry in entries:
+        if isinstance(entry.event, ev.OperationSigned):
+            hashes[entry.event.operation_id] = entry.event.transaction_hash
+    return [
+        EarlierOperation(request=request, transaction_hash=hashes.get(name, ""))
+        for name, request in state.bundles.pending.items()
+    ]
+
+
 class BotProcess:
     """One life of the bot."""
 
@@ -170,8 +192,9 @@ class BotProcess:
         clock: Any,
         jitter: Callable[[], float],
         adopted_ns: int,
+        wire: Wire,
     ) -> None:
-        self.life, self.clock = life, clock
+        self.life, self.clock, self._wire = life, clock, wire
         self.universe, self._limits, self._settings = universe, limits, settings
         self._hosts, self._key, self._credentials = hosts, key, credentials
         self._jitter, self._adopted_ns = jitter, adopted_ns
@@ -196,7 +219,10 @@ class BotProcess:
             journal=MortalJournal(self.store, life),
         )
         self.runner = runner = Runner(engine, clock, lambda: None)
-        self.live = live = self._venue(runner, state, entries)
+        node = WireNode(self._hosts.rpc_url, chain_id=self._hosts.chain_id)
+        node.wire = self._wire
+        await node.open()
+        self.live = live = self._venue(runner, state, entries, node)
         runner.execution = live
         self._stamp(ev.RunStarted, run_id=self.run_id, bot=BOT, mode=MODE, version="chaos")
         await live.start()
@@ -251,7 +277,9 @@ class BotProcess:
         assert self.runner is not None
         self.runner.handle(kind(ts_event=now_ns, ts_recv=now_ns, **fields))
 
-    def _venue(self, runner: Runner, state: State, entries: Sequence[Entry]) -> LiveVenue:
+    def _venue(
+        self, runner: Runner, state: State, entries: Sequence[Entry], node: ChainNode
+    ) -> LiveVenue:
         guard = MortalGuard(
             self._key, instruments=self.universe.instruments, lease_alive=lambda: True,
             tick_of=lambda token: state.books[token].tick,
@@ -267,6 +295,12 @@ class BotProcess:
                 runner.handle(event)
             return not runner.failure
 
+        chain = ChainOperations(
+            guard.transactions(), node, self.universe, monotonic_ns=self.clock.now_ns
+        )
+        data_api = JsonClient(
+            self._hosts.data_url, HttpSettings(per_second=1_000, burst=1_000), clock=self.clock
+        )
         return LiveVenue(
             client=client,
             guard=guard,
@@ -279,7 +313,12 @@ class BotProcess:
             sink=runner.put_facts,
             on_failure=runner.crashed,
             earlier=earlier_orders(entries, state),
-            account=Account(client, guard.wallet, adopted_ns=self._adopted_ns),
+            operations=chain,
+            earlier_operations=earlier_operations(entries, state),
+            account=Account(
+                client, guard.wallet, adopted_ns=self._adopted_ns,
+                held=lambda: held_tokens(data_api, guard.wallet),
+            ),
             settings=LiveSettings(),
             clock=self.clock,
         )  # fmt: skip

@@ -62,7 +62,7 @@ class SandboxProcess:
         """kill -9: what is committed stays, everything else is gone."""
         for task in self._loop.tasks_of(self.name):
             task.cancel()
-        for holder in (self.server.exchange, self.server.floor.accounts):
+        for holder in (self.server.exchange, self.server.floor.accounts, self.server._chain_state):
             for database in _databases(holder):
                 database.close()
 

@@ -230,10 +230,12 @@ class World:
             life, journal=self.folder / "arbhunter-live.db", universe=self.universe, limits=LIMITS,
             settings=settings, hosts=HOSTS, key=KEY, credentials=self.credentials,
             clock=self.clock, jitter=self.draw.random, adopted_ns=START_NS,
+            wire=self.wire,
         )  # fmt: skip
         try:
             await bot.run()
-            raise Disproved(f"{life.name} ended by itself: {bot.failure}")
+            self.problem = self.problem or Disproved(f"{life.name} ended: {bot.failure}")
+            why = bot.failure
         except Killed:
             return
         except VenueError as error:
@@ -276,6 +278,8 @@ class World:
             return
         if request.method == "DELETE":
             life.at(Point.BEFORE_CANCEL)
+        elif _is_transaction(request):
+            life.at(Point.BEFORE_SEND)
         elif _is_order(request):
             life.at(Point.BEFORE_POST)
             self._proved(lambda: self.posted.posted(request.content))
@@ -287,6 +291,8 @@ class World:
         life = self._sender()
         if life is not None and _is_order(request):
             life.at(Point.AFTER_POST)
+        elif life is not None and _is_transaction(request):
+            life.at(Point.AFTER_SEND)
 
     def handled(self, request: httpx.Request, answer: web.Response) -> None:
         """The exchange has acted, and may die before it says so."""
@@ -436,6 +442,10 @@ class World:
 
 def _is_order(request: httpx.Request) -> bool:
     return request.method == "POST" and request.url.path in {"/clob/order", "/clob/orders"}
+
+
+def _is_transaction(request: httpx.Request) -> bool:
+    return request.url.path == "/rpc" and b"eth_sendRawTransaction" in request.content
 
 
 def play(seed: int, schedule: Schedule | None = None) -> Report:
