@@ -6,7 +6,7 @@ The clock stands still until a test moves it, so blocks come when asked for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,30 +95,7 @@ class ChainWorld:
 
     def universe(self) -> Universe:
         """What a catalogue would have loaded."""
-        instruments: dict[InstrumentId, Instrument] = {}
-        markets: dict[MarketId, Market] = {}
-        sets: dict[SetId, list[MarketId]] = {}
-        for state in self.markets:
-            spec = state.spec
-            name = MarketId(spec.condition_id)
-            yes, no = (InstrumentId(token) for token in spec.tokens)
-            for token, other, outcome in ((yes, no, "Yes"), (no, yes, "No")):
-                instruments[token] = Instrument(
-                    id=token, market_id=name, complement=other, outcome=outcome,
-                    tick=Price(SCALE // 100), neg_risk=spec.neg_risk,
-                )  # fmt: skip
-            markets[name] = Market(
-                id=name, question=spec.question, yes=yes, no=no, neg_risk=spec.neg_risk
-            )
-            if state.event.neg_risk_market_id:
-                sets.setdefault(SetId(state.event.neg_risk_market_id), []).append(name)
-        return Universe(
-            instruments=instruments,
-            markets=markets,
-            sets=tuple(
-                OutcomeSet(id=one, title=one, markets=tuple(legs)) for one, legs in sets.items()
-            ),
-        )
+        return universe_of(self.markets)
 
 
 @asynccontextmanager
@@ -166,6 +143,34 @@ async def opened(url: str, *, timeout_s: float = 20.0) -> AsyncIterator[ChainNod
         yield node
     finally:
         await node.close()
+
+
+def universe_of(listed: Sequence[MarketState]) -> Universe:
+    """What a catalogue would have loaded."""
+    instruments: dict[InstrumentId, Instrument] = {}
+    markets: dict[MarketId, Market] = {}
+    sets: dict[SetId, list[MarketId]] = {}
+    for state in listed:
+        spec = state.spec
+        name = MarketId(spec.condition_id)
+        yes, no = (InstrumentId(token) for token in spec.tokens)
+        for token, other, outcome in ((yes, no, "Yes"), (no, yes, "No")):
+            instruments[token] = Instrument(
+                id=token, market_id=name, complement=other, outcome=outcome,
+                tick=Price(SCALE // 100), neg_risk=spec.neg_risk,
+            )  # fmt: skip
+        markets[name] = Market(
+            id=name, question=spec.question, yes=yes, no=no, neg_risk=spec.neg_risk
+        )
+        if state.event.neg_risk_market_id:
+            sets.setdefault(SetId(state.event.neg_risk_market_id), []).append(name)
+    return Universe(
+        instruments=instruments,
+        markets=markets,
+        sets=tuple(
+            OutcomeSet(id=one, title=one, markets=tuple(legs)) for one, legs in sets.items()
+        ),
+    )
 
 
 def signer(secret: bytes = KEY) -> TransactionSigner:
