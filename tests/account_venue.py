@@ -138,7 +138,7 @@ def served(venue: AccountVenue) -> Iterator[AccountVenue]:
         await ending.wait()
         await runner.cleanup()
 
-    thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
+    thread = threading.Thread(target=lambda: loop.run_until_complete(main()), daemon=True)
     thread.start()
     try:
         assert started.wait(30)

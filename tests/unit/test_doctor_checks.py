@@ -194,7 +194,7 @@ def test_blocked_is_refused_and_no_answer_is_not_allowed_either(
     for answer in answers:
         venue.geoblock = answer
         assert only(plan, Result.UNKNOWN).name == "geoblock"
-    hosts = replace(plan.hosts, geoblock_url="", clob_url="https://clob.invalid")
+    hosts = replace(plan.hosts, geoblock_url="")
     found = look(replace(plan, hosts=hosts))["geoblock"]
     assert found.result is Result.UNKNOWN and "POLYMARKET_GEOBLOCK_URL" in found.cure
 
