@@ -1,9 +1,9 @@
-"""Run the local market: Polymarket's read protocols on 127.0.0.1, over simulated markets.
+"""Run the local exchange: Polymarket's protocols on 127.0.0.1, over simulated markets.
 
-Nothing here is real: no key, no network, no money. Bots find it at http://127.0.0.1:PORT/gamma,
-http://127.0.0.1:PORT/clob and ws://127.0.0.1:PORT/ws/market; GET /sandbox/truth lists the
-mispricings that were made. Ends with 0 on SIGINT or SIGTERM, 75 if it runs already, 78 if it cannot
-run with these settings.
+Nothing here is real: no network, no money, keys of any wallet. Clients find it at
+http://127.0.0.1:PORT/clob, /gamma, /data-api and /rpc, ws://127.0.0.1:PORT/ws/market and /ws/user;
+POST /sandbox/deposit gives a wallet money. Orders and balances are kept over a restart. Ends with
+0 on SIGINT or SIGTERM, 75 if it runs already, 78 if it cannot run with these settings.
 """
 
 import argparse
@@ -29,11 +29,13 @@ from fleet.runtime import pm2
 from fleet.runtime.settings import SandboxEnv
 from fleet.sandbox.faults_catalogue import FaultRule, parse_rule
 from fleet.sandbox.faults_http import read_plan
-from fleet.sandbox.server import HOST, SERVICE, SandboxServer, SandboxSettings
+from fleet.sandbox.server import HOST, SERVICE, STATE_ERRORS, SandboxServer, SandboxSettings
 from fleet.sandbox.simulator import SimulatorSettings
+from fleet.sandbox.trading.floor import FloorSettings
 
 NAME: Final = "Sandbox"
 EX_CONFIG: Final = 78
+IN_MEMORY: Final = "memory"
 EX_FAILED: Final = 1
 TWIN_WAIT_S: Final = 5.0
 STATUS_S: Final = 1.0
@@ -54,6 +56,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mispricing-every", type=float, default=15.0, metavar="SECONDS",
                         help="mean time between mispricings worth taking; 0 for none"
                         " (default: 15)")  # fmt: skip
+    parser.add_argument("--state", metavar="FILE",
+                        help="SQLite file that keeps orders, trades and balances over a restart;"
+                        " 'memory' keeps nothing (default: var/sandbox.db)")  # fmt: skip
+    parser.add_argument(
+        "--limits",
+        type=float,
+        default=1.0,
+        metavar="SCALE",
+        help="multiplies the venue's rate limits; 0 for none (default: 1.0)",
+    )
+    parser.add_argument(
+        "--geoblocked", action="store_true", help="answer that trading is blocked from here"
+    )
     parser.add_argument("--faults", action="append", default=[], metavar="NAME=RATE|FILE",
                         help="what goes wrong from the start, may be repeated: a fault and its share"
                         " of the chances, or a JSON file as POST /sandbox/faults takes it"
@@ -71,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
             fault_seed=fault_seed,
             faults=faults,
             port=env.port if arguments.port is None else arguments.port,
+            state=_state(arguments),
+            floor=FloorSettings(limits_scale=arguments.limits, geoblocked=arguments.geoblocked),
             simulator=SimulatorSettings(
                 seed=env.seed if arguments.seed is None else arguments.seed,
                 speed=arguments.speed,
@@ -86,6 +103,13 @@ def run(arguments: argparse.Namespace) -> int:
         return EX_CONFIG
     with lock:
         return uvloop.run(_serve(settings, arguments.root))
+
+
+def _state(arguments: argparse.Namespace) -> Path | None:
+    """The exchange's file; None for ``memory``."""
+    if arguments.state == IN_MEMORY:
+        return None
+    return Path(arguments.state) if arguments.state else arguments.root / "var" / "sandbox.db"
 
 
 def _environment(root: Path) -> SandboxEnv:
@@ -124,7 +148,13 @@ async def _serve(settings: SandboxSettings, root: Path) -> int:
         os.environ, dispatch=loop.call_soon_threadsafe, on_shutdown=stop.set, on_orphan=stop.set
     )
     clock = LiveClock()
-    server = SandboxServer(settings, clock, note=lambda text: say("WARNING", text))
+    try:
+        server = SandboxServer(settings, clock, note=lambda text: say("WARNING", text))
+    except STATE_ERRORS as error:
+        say("ERROR", str(error))
+        if channel is not None:
+            channel.close()
+        return EX_CONFIG
     try:
         port = await server.start()
     except OSError as error:
@@ -135,7 +165,8 @@ async def _serve(settings: SandboxSettings, root: Path) -> int:
         "INFO",
         f"SIMULATED markets (seed {settings.simulator.seed}), nothing real: "
         f"{len(server.simulator.listings.by_condition)} markets on http://{HOST}:{port}"
-        f" (/gamma, /clob, ws /ws/market)",
+        f" (/gamma, /clob, /data-api, /rpc, ws /ws/market, /ws/user),"
+        f" kept in {settings.state or 'memory'}",
     )
     status = _Status(root / "var" / "status" / "sandbox.json", server, clock)
     try:

@@ -21,10 +21,11 @@ from fleet.clock import NS_PER_SECOND, Clock
 from fleet.sandbox.chain_execution import ChainExecution, ListingsDirectory
 from fleet.sandbox.chain_pool import Chain
 from fleet.sandbox.chain_rpc import ChainRpc
-from fleet.sandbox.chain_state import ChainState
+from fleet.sandbox.chain_state import ChainState, ChainStateError
 from fleet.sandbox.clob_routes import ClobRoutes
 from fleet.sandbox.exchange.contract import Refused
 from fleet.sandbox.exchange.exchange import Exchange
+from fleet.sandbox.exchange.store import StoreError
 from fleet.sandbox.faults import Faults
 from fleet.sandbox.faults_catalogue import FaultRule
 from fleet.sandbox.faults_channels import ChannelFaults
@@ -34,6 +35,7 @@ from fleet.sandbox.gamma_routes import GammaRoutes
 from fleet.sandbox.market_channel import MarketChannel
 from fleet.sandbox.request_reading import ApiError, json_answer, whole
 from fleet.sandbox.simulator import SimulatorSettings
+from fleet.sandbox.trading.accounts import AccountsError
 from fleet.sandbox.trading.approvals import ChainApprovals
 from fleet.sandbox.trading.floor import FloorSettings, TradingFloor
 
@@ -44,6 +46,8 @@ STEP_NS_MAX: Final = NS_PER_SECOND // 20
 SLEEP_S_MAX: Final = 0.05
 SLEEP_S_MIN: Final = 0.002
 BODY_BYTES_MAX: Final = 1 << 20
+STATE_ERRORS: Final = (StoreError, ChainStateError, AccountsError)
+"""What a ``SandboxServer`` raises whose ``state`` cannot be used; the texts name the cure."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -55,7 +59,8 @@ class SandboxSettings:
     simulator: SimulatorSettings = field(default_factory=SimulatorSettings)
     floor: FloorSettings = field(default_factory=FloorSettings)
     state: Path | None = None
-    """The exchange's file, which outlives the process; None keeps everything in memory."""
+    """The exchange's file, which outlives the process; ``-accounts`` and ``-chain`` lie beside it.
+    None keeps everything in memory."""
     clob_page_size: int = 1_000
     client_queue_max: int = 2_048
     clients_max: int = 64

@@ -8,7 +8,7 @@ and whose heartbeats must not stop.
 A wallet of signature types 1 to 3 is a contract on the venue's chain, which knows its owner. Here
 it belongs to the first address that used it (``claim``), for good. An address always owns itself.
 
-Every change is durable when the call returns. Raises ``sqlite3.Error`` if the file fails.
+Every change is durable when the call returns.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ CREATE TABLE IF NOT EXISTS wallet(
 CREATE TABLE IF NOT EXISTS standing(address TEXT PRIMARY KEY, standing TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS heartbeat(owner TEXT PRIMARY KEY);
 """
+
+
+class AccountsError(Exception):
+    """The accounts' file cannot be used; the text names the cure."""
 
 
 class Standing(Enum):
@@ -66,11 +70,24 @@ class Accounts:
     """The keys and wallets of one sandbox. Addresses are checksummed texts."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Open or make ``path``; None keeps everything in memory."""
-        if path is not None:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-        self._db = sqlite3.connect(path or ":memory:", isolation_level=None)
+        """Open or make ``path`` (0600); None keeps everything in memory. Raises ``AccountsError``."""
+        self._keys: dict[str, ApiKey] = {}
+        self._deleted: set[str] = set()
+        self._wallets: dict[str, tuple[str, int]] = {}
+        self._standing: dict[str, Standing] = {}
+        try:
+            if path is not None:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path.touch(mode=0o600)
+            self._db = sqlite3.connect(path or ":memory:", isolation_level=None)
+            self._load()
+        except (sqlite3.Error, OSError) as error:
+            raise AccountsError(
+                f"cannot use the sandbox's accounts {path}: {error}; make it writable, or move it"
+                " away to begin with fresh API keys"
+            ) from error
+
+    def _load(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.executescript(SCHEMA)
@@ -79,13 +96,6 @@ class Accounts:
         )
         (seed,) = self._db.execute("SELECT value FROM meta WHERE key = 'seed'").fetchone()
         self._seed = bytes.fromhex(seed)
-        self._keys: dict[str, ApiKey] = {}
-        self._deleted: set[str] = set()
-        self._wallets: dict[str, tuple[str, int]] = {}
-        self._standing: dict[str, Standing] = {}
-        self._load()
-
-    def _load(self) -> None:
         rows = self._db.execute("SELECT owner, address, nonce, deleted FROM api_key ORDER BY rowid")
         for owner, address, nonce, deleted in rows:
             self._keys[owner] = self._derived(address, int(nonce))
