@@ -70,6 +70,7 @@ class ExchangeStore:
         self._written_collateral: dict[str, int] = {}
         version = self._facts.get("version", VERSION)
         if version != VERSION:
+            self._db.close()
             raise StoreError(
                 f"{target} is of version {version}, this is {VERSION}: delete it or name another"
             )
@@ -78,6 +79,7 @@ class ExchangeStore:
         """Note which universe this is; when it was first listed. Raises ``StoreError``."""
         known = self._facts.get("seed", seed)
         if known != seed:
+            self._db.close()
             raise StoreError(
                 f"{self._path} holds the exchange of seed {known}, not {seed}: "
                 f"start with seed {known}, or name another file"
