@@ -17,7 +17,7 @@ surveys a second apart must show no new fill.
 
 *Absence is proven by two looks.* A survey reads the open orders, then the trades, then each unknown
 order by its id. An order in none of them is absent, if the survey began late enough for it to have
-arrived: ``SILENT_NS`` after a POST that was never answered (our own 10 s of waiting are part of it;
+arrived: ``SILENT_NS`` after a POST was given up unanswered (that is after our own 10 s of waiting;
 the longest taker delay is seconds), ``ANSWERED_NS`` after one that was. A second look
 ``SECOND_LOOK_NS`` later must say the same; then, and only then, it is ``OrderRejected``.
 
