@@ -73,6 +73,7 @@ class AllowanceBoard:
         self._wallet = wallet
         self._seen_ns = -PRESENT_EVERY_NS  # Never: the first refresh says that it is there.
         self._written: dict[str, tuple[int, int]] | None = None
+        self._asked: tuple[Mapping[str, Scope], object] | None = None
 
     def refresh(self, scopes: Mapping[str, Scope], now_ns: int) -> dict[str, int]:
         """Say what is used, ask for what is wanted; the allowance in every scope.
@@ -84,9 +85,16 @@ class AllowanceBoard:
         """
         if self._written is None:
             self._written = self._own()
+        due = now_ns - self._seen_ns >= PRESENT_EVERY_NS
+        # The first changes with every write of another connection, the second with those of ours.
+        changes = (self._file.rows("PRAGMA data_version"), self._file.db.total_changes)
+        asked = (scopes, changes)
+        if not due and asked == self._asked:
+            return _granted(self._written)  # Neither wish nor file changed since the last look.
+        self._asked = asked
         share = 1 + self._others(now_ns)
         new = _grants(scopes, self._written, self._granted_to_others(), share)
-        if now_ns - self._seen_ns < PRESENT_EVERY_NS and _granted(new) == _granted(self._written):
+        if not due and _granted(new) == _granted(self._written):
             return _granted(new)
         with self._file.transaction("grant"):
             own = self._own()

@@ -66,6 +66,7 @@ class LimitsPart(Periodic):
         self._claims = claims
         self._on_lost = on_lost
         self._claimed: Mapping[str, int] | None = None
+        self._made_of: object = None
         self._problem = ""
         self._set_of = {
             market_id: group.id for group in state.universe.sets for market_id in group.markets
@@ -92,12 +93,15 @@ class LimitsPart(Periodic):
             granted = {name: scope.used for name, scope in scopes.items()}
         else:
             self._problem = ""
-        self._risk.allowance = self._allowance(granted, now_ns)
+        made_of = (granted, self._claimed, now_ns // NS_PER_DAY)
+        if made_of != self._made_of:
+            self._risk.allowance = self._allowance(granted, now_ns)
+            self._made_of = made_of
 
     async def stop(self) -> None:
         """Give back what is not used; after a crash the next start does that."""
         await super().stop()
-        self._risk.allowance = Allowance()
+        self._risk.allowance, self._made_of = Allowance(), None
         scopes = self._scopes(self._clock.now_ns())
         try:
             self._board.give_back({name: scope.used for name, scope in scopes.items()})
