@@ -145,7 +145,7 @@ class LiveBench:
         found = []
         for instrument in self.universe.instruments.values():
             bid, ask = self.best(instrument.id)
-            if bid and ask and 20_000_000 <= bid and ask <= 80_000_000:
+            if bid and ask and bid >= 20_000_000 and ask <= 80_000_000:
                 found.append((ask - bid, instrument.id))
         return [self.universe.instruments[token] for gap, token in sorted(found) if gap <= spread]
 
