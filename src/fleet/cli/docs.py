@@ -1,7 +1,8 @@
 """``fleet docs``: writes the tables that are made from code, or checks that they are up to date.
 
-Made are the settings in ``docs/configuration.md`` and ``.env.example``, and the refusal codes and the
-reasons of halts in ``docs/runbook.md``: between two marker lines, so that the text around them stays a person's.
+Made are the settings in ``docs/configuration.md`` and ``.env.example``, and the refusal codes and
+the reasons of halts in ``docs/runbook.md``: between two marker lines, so that the text around them
+stays a person's.
 """
 
 from __future__ import annotations

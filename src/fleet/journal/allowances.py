@@ -18,8 +18,8 @@ back, folds its journal and gives back what it does not need. An orderly stop gi
 Where a cap is lowered below what is in use, nobody loses what it uses, and nobody gets more.
 
 *Fair share.* A bot asks for its share, the cap divided by the bots seen lately, or for what it uses
-if that is more; so a bot that joins gets its part as the others ask again. ``presence`` says who was
-seen; it only makes shares fair and is no part of the invariant.
+if that is more; so a bot that joins gets its part as the others ask again. ``presence`` says who
+was seen; it only makes shares fair and is no part of the invariant.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The state all bots share: kill latch, wallet leases, and the day's loss of every bot.
 
-``var/fleet.db`` is the one file with several writers (``fleet_file``). Time is passed in (wall-clock
-nanoseconds), never asked for.
+``var/fleet.db`` is the one file with several writers (``fleet_file``). Time is passed in, as
+wall-clock nanoseconds, never asked for.
 
 *Kill latch.* ``halt`` sets it, with a reason of the closed list ``halts`` beside the words; only
 ``resume`` clears it; both are kept for ever. A file that cannot be read reads as LATCHED: a latch

@@ -70,8 +70,8 @@ HALTS: Final[Mapping[HaltCode, Halt]] = {
     HaltCode.UNKNOWN_FILL: Halt(
         meaning="the venue reports a fill of an order that no journal of ours ever sent",
         reach=Reach.FLEET,
-        remedy="as for UNKNOWN_ORDER: compare with the venue's own list of trades, rotate the key if"
-        " nobody of you traded, then `fleet resume`",
+        remedy="as for UNKNOWN_ORDER: compare with the venue's own list of trades, rotate the key"
+        " if nobody of you traded, then `fleet resume`",
     ),
     HaltCode.NEGATIVE_BALANCE: Halt(
         meaning="a journal folds to less than no cash, or to less than no shares of a token",
@@ -88,8 +88,8 @@ HALTS: Final[Mapping[HaltCode, Halt]] = {
     HaltCode.LEASE_LOST: Halt(
         meaning="another engine took the lease of this bot's wallet",
         reach=Reach.BOT,
-        remedy="find the other engine with `make status` and stop one of the two; the lease lets the"
-        " other one trade",
+        remedy="find the other engine with `make status` and stop one of the two; the lease lets"
+        " the other one trade",
         lasting=False,
     ),
     HaltCode.STALE_FEED: Halt(
@@ -101,8 +101,8 @@ HALTS: Final[Mapping[HaltCode, Halt]] = {
     HaltCode.ERROR_RATE: Halt(
         meaning="more errors than `FLEET_MAX_ERRORS_PER_MINUTE` were handled within a minute",
         reach=Reach.BOT,
-        remedy="read what repeats with `grep -E 'WARNING|ERROR' logs/BOT.log | tail -n 40`, cure it,"
-        " then `fleet resume BOT`",
+        remedy="read the last warnings and errors in the bot's log, cure what repeats, then"
+        " `fleet resume BOT`",
     ),
 }
 """Every code has its entry; the order is the one people read."""

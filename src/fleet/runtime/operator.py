@@ -3,8 +3,8 @@
 Theory of operation. Every order goes through the inbox in ``fleet.db`` (``fleet.journal.inbox``):
 ``fleet reduce`` posts it there, and so does ``pm2 trigger``. ``OperatorPart`` looks twice a second.
 A standing order (pause, reduce, flatten, resume) becomes an ``OperatorCommanded`` in the bot's own
-journal, which is what holds over a restart, and the trading state that goes with it. Two orders take
-time and are *jobs*, looked at again until they end:
+journal, which is what holds over a restart, and the trading state that goes with it. Two orders
+take time and are *jobs*, looked at again until they end:
 
 cancel-all  halts, which makes the engine cancel everything that rests and whatever is accepted
             later; when no order is open any more, trading goes back to what it was. If orders are
@@ -13,8 +13,8 @@ flatten     the same, but goes on REDUCING, where the strategies sell; it ends w
             that could be sold.
 
 A job that a newer standing order overtakes has failed. A bot that dies during a job finds the
-command unanswered at its next start and takes it up again. Nothing here touches an order: the engine
-alone commands, and risk judges what flatten sells.
+command unanswered at its next start and takes it up again. Nothing here touches an order: the
+engine alone commands, and risk judges what flatten sells.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 The caller has halted trading, which commands a cancel of everything that rests; the runner's loop
 must still run, because the venue's answers come through it. Then, each with a deadline so that the
-whole fits into what PM2 grants before SIGKILL (``kill_timeout``, 15 s): wait until no order is open,
-ask the venue for its books, and fold in what the journal missed. What a deadline cuts off is told and left to the next
-start, which is recovery and asks again; nothing is assumed to be cancelled.
+whole fits into what PM2 grants before SIGKILL (``kill_timeout``, 15 s): wait until no order is
+open, ask the venue for its books, and fold in what the journal missed. What a deadline cuts off is
+told and left to the next start, which is recovery and asks again; nothing is assumed to be
+cancelled.
 """
 
 from __future__ import annotations
