@@ -89,7 +89,7 @@ def test_help_explains_itself(home: Home, capsys: pytest.CaptureFixture[str]) ->
     told = " ".join(capsys.readouterr().out.split())
     for words in (
         "--mode {paper,live,replay}", "--feed {sandbox,polymarket}", "--replay FILE",
-        "--duration SECONDS", "--dry-run", "Exit codes: 0 asked to stop, 75", "not built yet",
+        "--duration SECONDS", "--dry-run", "Exit codes: 0 asked to stop, 75", "docs/live.md",
     ):  # fmt: skip
         assert words in told
 
@@ -195,12 +195,33 @@ def test_fleet_home_moves_everything(home: Home, tmp_path: Path) -> None:
 # --- what ends a start --------------------------------------------------------------------------
 
 
-def test_live_is_refused_in_so_many_words(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+def test_live_without_a_key_is_refused_with_the_cure(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert home.run("--mode", "live") == 78
     told = capsys.readouterr().err
-    assert "the live path is not built yet" in told
-    assert "--mode paper" in told
+    assert "ArbHunter cannot trade live" in told
+    assert "set POLYMARKET_PRIVATE_KEY in .env" in told
     assert not (home.root / "var").exists()
+
+
+def test_live_without_parity_is_refused_and_quotes_no_key(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.env(f"POLYMARKET_PRIVATE_KEY={'01' * 32}\nPOLYMARKET_WALLET=eoa\n")
+    assert home.run("--mode", "live") == 78
+    told = capsys.readouterr().err
+    assert "parity: paper: 0 of 10 days" in told
+    assert "`fleet parity` shows what is missing" in told
+    assert "01" * 32 not in told
+    assert not (home.root / "var").exists()
+
+
+def test_live_leaves_no_secret_in_the_environment(home: Home) -> None:
+    home.environ["POLYMARKET_PRIVATE_KEY"] = "01" * 32
+    home.environ["POLYMARKET_WALLET"] = "eoa"
+    assert home.run("--mode", "live") == 78
+    assert "POLYMARKET_PRIVATE_KEY" not in home.environ
 
 
 def test_dry_run_prints_every_check_and_changes_nothing(

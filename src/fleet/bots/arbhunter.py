@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from fleet.config import count, dollars, flag, milliseconds, one_of, ratio, setting
@@ -157,8 +157,10 @@ def limits(loaded: Loaded) -> RiskLimits:
 
 
 def strategy(loaded: Loaded, view: View) -> Arbitrage:
-    """The strategy over one view."""
-    return Arbitrage(arb_settings(loaded.of(ArbEnv)), view)
+    """The strategy over one view, at the sizes of its stage."""
+    settings = arb_settings(loaded.of(ArbEnv))
+    size = Cash(settings.trade_size * loaded.stage_percent // 100)
+    return Arbitrage(replace(settings, trade_size=size), view)
 
 
 KNOWN: Final[tuple[type, ...]] = (*SHARED, BackupSettings, ArbEnv)

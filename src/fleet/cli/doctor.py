@@ -23,24 +23,16 @@ from fleet.bots.arbhunter import SPEC as ARBHUNTER
 from fleet.cli.root import fleet_root
 from fleet.clock import NS_PER_SECOND, Clock, LiveClock
 from fleet.config import ConfigError, Paths
-from fleet.journal.database import JournalError
-from fleet.runtime.account_checks import AllowanceReads
 from fleet.runtime.bootstrap import FEEDS, load_settings
 from fleet.runtime.findings import Finding, exit_code, failed
-from fleet.runtime.live_checks import LivePlan, live_checks
-from fleet.runtime.live_settings import LiveEnv
 from fleet.runtime.live_standing import (
-    chain_reads,
-    lease_name,
     live_hosts,
-    newest_lease,
-    standing,
 )
-from fleet.runtime.settings import FleetSettings, PolymarketEnv, SandboxEnv, WalletEnv
-from fleet.runtime.spec import EXIT_OK, EXIT_RETRY, EXIT_STAY_DOWN, BotSpec, Loaded
-from fleet.runtime.staging import Stage, stage_problem, staged
+from fleet.runtime.live_start import checked
+from fleet.runtime.settings import PolymarketEnv, SandboxEnv, WalletEnv
+from fleet.runtime.spec import EXIT_OK, EXIT_RETRY, EXIT_STAY_DOWN, BotSpec
 from fleet.runtime.venue_probe import VenueProbe
-from fleet.runtime.wallet import funder_of, load_wallet, read_key
+from fleet.runtime.wallet import load_wallet, read_key
 from fleet.venues.polymarket.hosts import Hosts
 from fleet.venues.port import VenueError
 
@@ -86,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         if arguments.create_api_key and not asyncio.run(_create_api_key(hosts, wallet, clock)):
             return EXIT_RETRY
-        findings = asyncio.run(_checked(spec, arguments.feed, paths, loaded, wallet, hosts=hosts))
+        findings = asyncio.run(checked(spec, arguments.feed, paths, loaded, wallet))
     code = exit_code(findings)
     if arguments.json:
         print(json.dumps(document(spec, arguments.feed, findings, clock.now_ns()), indent=2))
@@ -95,64 +87,6 @@ def run(arguments: argparse.Namespace) -> int:
             print(finding.line())
         print(_ending(spec, findings, code))
     return code
-
-
-async def _checked(
-    spec: BotSpec, feed: str, paths: Paths, loaded: Loaded, wallet: WalletEnv, *, hosts: Hosts
-) -> list[Finding]:
-    async with chain_reads(hosts) as chain:
-        plan = plan_of(spec, feed, paths, loaded, wallet, hosts=hosts, allowances=chain)
-        return await live_checks(plan)
-
-
-def plan_of(
-    spec: BotSpec,
-    feed: str,
-    paths: Paths,
-    loaded: Loaded,
-    wallet: WalletEnv,
-    *,
-    hosts: Hosts,
-    allowances: AllowanceReads | None = None,
-) -> LivePlan:
-    """What is to be checked before ``spec`` trades live on ``feed``."""
-    clock: Clock = LiveClock()
-    env = loaded.of(LiveEnv)
-    extra: list[Finding] = []
-    stage = Stage.TENTH
-    lease = None
-    try:
-        stands = standing(paths, spec.slug, feed, env, now_ns=clock.now_ns())
-        extra.append(stands.finding())
-        stage = stands.decision.stage or Stage.TENTH
-        lease = newest_lease(paths, lease_name(feed, _funder(wallet)))
-    except JournalError as error:
-        extra.append(failed("parity", str(error), "repair or move away the file it names"))
-    limits = spec.limits(loaded)
-    problem = stage_problem(limits, stage)
-    if problem:
-        extra.append(failed("stage", f"{int(stage)} %", problem))
-    return LivePlan(
-        paths=paths,
-        bot=spec.slug,
-        clock=clock,
-        hosts=hosts,
-        wallet=wallet,
-        live=env,
-        limits=staged(limits, stage),
-        disk_free_min_mb=loaded.of(FleetSettings).disk_free_min_mb,
-        lease=lease,
-        allowances=allowances,
-        extra=extra,
-    )
-
-
-def _funder(wallet: WalletEnv) -> str:
-    """The wallet's address, or nothing when the settings do not tell it (a check says so)."""
-    try:
-        return funder_of(wallet, read_key(wallet).address) or ""
-    except ConfigError:
-        return ""
 
 
 async def _create_api_key(hosts: Hosts, wallet: WalletEnv, clock: Clock) -> bool:

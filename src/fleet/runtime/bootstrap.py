@@ -30,6 +30,7 @@ from fleet.journal.database import JournalError
 from fleet.journal.locks import LockError, TwinRunning
 from fleet.journal.locks import acquire as acquire_lock
 from fleet.runtime import preflight
+from fleet.runtime.session import SessionRefused, Setup, paper_session
 from fleet.runtime.settings import SHARED, FleetSettings, PaperEnv, WalletEnv, paper_settings
 from fleet.runtime.spec import (
     EXIT_OK,
@@ -58,7 +59,7 @@ def parse_arguments(spec: BotSpec, argv: Sequence[str]) -> argparse.Namespace:
         "--mode",
         choices=[mode.value for mode in Mode],
         help="paper: live market data, simulated venue (default); replay: recorded data, simulated"
-        " venue; live: real orders (not built yet)",
+        " venue; live: real orders, after every check of docs/live.md",
     )
     parser.add_argument(
         "--feed",
@@ -109,13 +110,9 @@ def main(spec: BotSpec, argv: Sequence[str], environ: MutableMapping[str, str], 
     except ConfigError as error:
         _say(f"{spec.name} cannot start: the settings in {paths.env_file} need repair.\n{error}")
         return EXIT_STAY_DOWN
-    _drop_secrets(environ)
     if mode is Mode.LIVE:
-        _say(
-            f"{spec.name}: the live path is not built yet, no real order can be sent."
-            " Use --mode paper."
-        )
-        return EXIT_STAY_DOWN
+        return _live(spec, arguments, loaded, paths, environ)
+    _drop_secrets(environ)
     if arguments.dry_run:
         return dry_run(spec, paths, loaded)
     if mode is Mode.REPLAY:
@@ -129,7 +126,54 @@ def main(spec: BotSpec, argv: Sequence[str], environ: MutableMapping[str, str], 
             limits=limits,
             settings=ReplaySettings(limits=limits, paper=paper_settings(loaded.of(PaperEnv))),
         )
-    return _run_locked(spec, arguments, loaded, paths, environ)
+    return _run_locked(spec, _paper(spec, arguments, loaded), loaded, paths, environ)
+
+
+def _paper(spec: BotSpec, arguments: argparse.Namespace, loaded: Loaded) -> Setup:
+    markets = "simulated markets of the local sandbox"
+    if arguments.feed != FEEDS[0]:
+        markets = "real market data"
+    return Setup(
+        mode=Mode.PAPER,
+        feed=arguments.feed,
+        wallet=f"{Mode.PAPER.value}:{spec.slug}",
+        note=f"{markets}, simulated orders: no real money",
+        limits=spec.limits(loaded),
+        open_session=paper_session,
+        duration_s=arguments.duration,
+    )
+
+
+def _live(
+    spec: BotSpec,
+    arguments: argparse.Namespace,
+    loaded: Loaded,
+    paths: Paths,
+    environ: MutableMapping[str, str],
+) -> int:
+    """A live start. Everything only it needs is imported here: paper never loads it."""
+    from fleet.runtime.live_gate import PhraseRefused
+    from fleet.runtime.live_start import live_dry_run, live_setup
+    from fleet.runtime.wallet import load_wallet
+
+    try:
+        wallet = load_wallet(paths, environ)
+        _drop_secrets(environ)
+        if arguments.dry_run:
+            return live_dry_run(spec, loaded, paths, wallet, feed=arguments.feed)
+        setup, staged = live_setup(
+            spec, loaded, paths, wallet, feed=arguments.feed, duration_s=arguments.duration
+        )
+    except ConfigError as error:
+        _say(f"{spec.name} cannot trade live: the settings need repair.\n{error}")
+        return EXIT_STAY_DOWN
+    except (PhraseRefused, JournalError) as error:
+        _say(f"{spec.name} does not trade live: {error}")
+        return EXIT_STAY_DOWN
+    except SessionRefused as error:
+        _say(f"{spec.name} does not trade live: {error}")
+        return error.code
+    return _run_locked(spec, setup, staged, paths, environ)
 
 
 def load_settings(spec: BotSpec, paths: Paths, environ: Mapping[str, str]) -> Loaded:
@@ -194,12 +238,12 @@ def dry_run(spec: BotSpec, paths: Paths, loaded: Loaded) -> int:
 
 def _run_locked(
     spec: BotSpec,
-    arguments: argparse.Namespace,
+    setup: Setup,
     loaded: Loaded,
     paths: Paths,
     environ: MutableMapping[str, str],
 ) -> int:
-    label = f"{spec.name} {arguments.mode} {arguments.feed}"
+    label = f"{spec.name} {setup.mode.value} {setup.feed}"
     try:
         outlets = logs.start(label=label, file=paths.logs / f"{spec.slug}.log")
     except OSError as error:
@@ -226,8 +270,7 @@ def _run_locked(
 
             from fleet.runtime.bot import Bot
 
-            bot = Bot(spec, arguments, loaded, paths, environ)
-            return uvloop.run(bot.run())
+            return uvloop.run(Bot(spec, setup, loaded, paths, environ).run())
     except TwinRunning as error:
         log.error("TWIN", reason=str(error))  # noqa: TRY400 - no defect, no traceback
         return EXIT_TWIN

@@ -6,7 +6,6 @@ folded, accounts reconciled, feed, and only when every book has its snapshot is 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import signal
@@ -15,9 +14,8 @@ from collections.abc import MutableMapping
 import fleet as package
 from fleet import logs
 from fleet.clock import NS_PER_SECOND, LiveClock
-from fleet.config import LEDGER_MODE, Mode, Paths
+from fleet.config import Paths
 from fleet.domain import events as ev
-from fleet.domain.instruments import Universe
 from fleet.engine.engine import Engine
 from fleet.engine.risk import Risk
 from fleet.engine.state import State, View
@@ -28,7 +26,7 @@ from fleet.journal.store import JournalStore
 from fleet.ops.alerts import Alerts
 from fleet.runtime import memory, pm2
 from fleet.runtime.components import ComponentFailed, Node, Supervisor
-from fleet.runtime.execution import PaperExecution
+from fleet.runtime.execution import Execution
 from fleet.runtime.guards import Guards, Seat
 from fleet.runtime.market_source import MarketSource, SourceFailed
 from fleet.runtime.parts import (
@@ -43,7 +41,8 @@ from fleet.runtime.recovery import missed_facts, overdue, query_of, reconcile
 from fleet.runtime.reporting import Reporter, ReportingJournal
 from fleet.runtime.runner import Runner
 from fleet.runtime.safety_settings import AlertEnv, SafetyEnv
-from fleet.runtime.settings import FleetSettings, PaperEnv, paper_settings
+from fleet.runtime.session import Ground, SessionRefused, Setup
+from fleet.runtime.settings import FleetSettings
 from fleet.runtime.shutdown import wind_down
 from fleet.runtime.spec import (
     EXIT_OK,
@@ -54,7 +53,7 @@ from fleet.runtime.spec import (
     Loaded,
 )
 from fleet.runtime.status import Identity, StatusBoard, write_status
-from fleet.venues.paper import PaperVenue
+from fleet.venues.port import VenueError
 
 HEALTH_S = 10.0
 RESOLVE_NS = 5 * NS_PER_SECOND
@@ -66,16 +65,17 @@ class Bot:
     def __init__(
         self,
         spec: BotSpec,
-        arguments: argparse.Namespace,
+        setup: Setup,
         loaded: Loaded,
         paths: Paths,
         environ: MutableMapping[str, str],
     ) -> None:
         """Remember; nothing is opened yet."""
         self.spec = spec
-        self.mode = Mode(arguments.mode)
-        self.feed_name: str = arguments.feed
-        self.duration: float | None = arguments.duration
+        self.setup = setup
+        self.mode = setup.mode
+        self.feed_name = setup.feed
+        self.duration = setup.duration_s
         self.loaded = loaded
         self.paths = paths
         self.environ = environ
@@ -96,14 +96,14 @@ class Bot:
         started_ns = self._started_ns = self.clock.now_ns()
         self.log.info(
             "STARTING", version=package.__version__, pid=os.getpid(), mode=self.mode.value,
-            feed=self.feed_name, note=self._note(),
+            feed=self.feed_name, note=self.setup.note,
         )  # fmt: skip
         channel = self._connect_pm2()
         self._on_signals()
         try:
             with FleetState(self.paths.fleet_db) as fleet:
                 lease = fleet.acquire(
-                    f"{self.mode.value}:{self.spec.slug}", self.spec.name, os.getpid(), LEASE_NS,
+                    self.setup.wallet, self.spec.name, os.getpid(), LEASE_NS,
                     self.clock.now_ns(), predecessor_dead=True,
                 )  # fmt: skip
                 try:
@@ -114,7 +114,9 @@ class Bot:
             self.end(EXIT_TWIN, str(error))
         except (JournalDamaged, JournalForeign) as error:
             self.end(EXIT_STAY_DOWN, str(error))
-        except (JournalError, ComponentFailed, SourceFailed) as error:
+        except SessionRefused as error:
+            self.end(error.code, str(error))
+        except (JournalError, ComponentFailed, SourceFailed, VenueError) as error:
             self.end(EXIT_RETRY, str(error))
         finally:
             if self._source is not None:
@@ -125,11 +127,6 @@ class Bot:
         level = self.log.info if self._code == EXIT_OK else self.log.error
         level("STOPPED", code=self._code, reason=self._why)
         return self._code
-
-    def _note(self) -> str:
-        if self.feed_name == "sandbox":
-            return "simulated markets of the local sandbox, simulated orders: no real money"
-        return "real market data, simulated orders: no real money"
 
     def end(self, code: int, why: str) -> None:
         """Ask for the end; the first reason counts."""
@@ -165,57 +162,68 @@ class Bot:
         if universe is None:
             return
         run_id = ev.RunId(f"{started_ns:x}-{os.getpid()}")
-        with (
-            JournalStore(
-                self.paths.journal(self.spec.slug, self.mode, self.feed_name),
-                bot=self.spec.name, mode=self.mode.value, run_id=run_id,
-            ) as journal,
-            JournalStore(
-                self.paths.paper_ledger(self.spec.slug, self.feed_name),
-                bot=self.spec.name, mode=LEDGER_MODE, run_id=run_id,
-            ) as ledger,
-        ):  # fmt: skip
+        with JournalStore(
+            self.paths.journal(self.spec.slug, self.mode, self.feed_name),
+            bot=self.spec.name, mode=self.mode.value, run_id=run_id,
+        ) as journal:  # fmt: skip
             state = State(universe)
+            adopted_ns = 0
             for entry in journal.read():
+                adopted_ns = adopted_ns or entry.event.ts_recv
                 state.apply(entry.event)
             reporter = Reporter(state, opportunity=self.spec.opportunity)
             engine = Engine(
                 state=state,
                 strategy=self.spec.strategy(self.loaded, View(state)),
-                risk=Risk(self.spec.limits(self.loaded)),
+                risk=Risk(self.setup.limits),
                 journal=ReportingJournal(journal, reporter),
             )
             feed = FeedPart(lambda: source.make_feed(universe, runner.put_market))
             runner = Runner(engine, self.clock, lambda: supervisor.failed("feed", "inbox full"))
-            venue = self._paper_venue(state, universe, ledger)
-            execution = PaperExecution(venue, self.clock, runner.put_facts, runner.crashed)
-            runner.execution = execution
-            self._stamp(runner, ev.RunStarted, run_id=run_id, bot=self.spec.name,
-                        mode=self.mode.value, version=package.__version__)  # fmt: skip
-            if not await self._reconciled(runner, execution):
-                return
-            identity = Identity(bot=self.spec.name, mode=self.mode.value, feed=self.feed_name,
-                                started_ns=started_ns)  # fmt: skip
             seat = Seat(bot=self.spec.name, mode=self.mode.value, feed=self.feed_name,
                         wallet=lease.wallet)  # fmt: skip
             guards = Guards(seat, fleet, runner, self.clock, self.alert)
-            nodes = [
-                Node(component=LeaseKeeper(fleet, lease, self.clock, guards.lease_lost)),
-                Node(component=LatchWatch(fleet, lambda why: self._latched(runner, why))),
-                Node(component=feed, requires=("lease", "latch")),
-            ]
-            supervisor = Supervisor(nodes, self.clock, lambda why: self.end(EXIT_RETRY, why))
+            keeper = LeaseKeeper(fleet, lease, self.clock, guards.lease_lost)
+            # Its lease must not run out while the session makes its checks.
+            await keeper.start()
+            supervisor = Supervisor(
+                [
+                    Node(component=keeper),
+                    Node(component=LatchWatch(fleet, lambda why: self._latched(runner, why))),
+                    Node(component=feed, requires=("lease", "latch")),
+                ],
+                self.clock,
+                lambda why: self.end(EXIT_RETRY, why),
+            )
             board = StatusBoard(
-                identity, engine=engine, runner=runner, reporter=reporter,
-                supervisor=supervisor, disk=self.paths.var,
+                Identity(bot=self.spec.name, mode=self.mode.value, feed=self.feed_name,
+                         started_ns=started_ns),
+                engine=engine, runner=runner, reporter=reporter, supervisor=supervisor,
+                disk=self.paths.var,
             )  # fmt: skip
-            for node in guards.nodes(board, self.loaded.of(SafetyEnv)):
-                supervisor.add(node)
-            supervisor.add(self._status_node(board, fleet, channel, guards))
-            if channel is not None:
-                guards.offer(channel, board)
-            await self._live(runner, supervisor, board, feed, execution, channel, journal)
-            self._stamp(runner, ev.RunStopped, run_id=run_id, reason=self._why)
+            ground = Ground(
+                spec=self.spec, loaded=self.loaded, paths=self.paths, feed=self.feed_name,
+                clock=self.clock, run_id=run_id, state=state, adopted_ns=adopted_ns or started_ns,
+                limits=self.setup.limits, lease=lease,
+                lease_alive=lambda: keeper.lease.alive(self.clock.now_ns()),
+                note=runner.note, facts=runner.put_facts, crashed=runner.crashed,
+            )  # fmt: skip
+            try:
+                async with self.setup.open_session(ground) as execution:
+                    runner.execution = execution
+                    self._stamp(runner, ev.RunStarted, run_id=run_id, bot=self.spec.name,
+                                mode=self.mode.value, version=package.__version__)  # fmt: skip
+                    if not await self._reconciled(runner, execution):
+                        return
+                    for node in guards.nodes(board, self.loaded.of(SafetyEnv)):
+                        supervisor.add(node)
+                    supervisor.add(self._status_node(board, fleet, channel, guards))
+                    if channel is not None:
+                        guards.offer(channel, board)
+                    await self._live(runner, supervisor, board, feed, execution, channel, journal)
+                    self._stamp(runner, ev.RunStopped, run_id=run_id, reason=self._why)
+            finally:
+                await keeper.stop()
 
     def _status_node(
         self, board: StatusBoard, fleet: FleetState, channel: pm2.Channel | None, guards: Guards
@@ -231,19 +239,9 @@ class Bot:
         )  # fmt: skip
         return Node(component=part, requires=("feed",), required=False)
 
-    def _paper_venue(self, state: State, universe: Universe, ledger: JournalStore) -> PaperVenue:
-        return PaperVenue(
-            settings=paper_settings(self.loaded.of(PaperEnv)),
-            instruments=universe.instruments,
-            books=state.books,
-            ledger=ledger,
-            facts=(entry.event for entry in ledger.read()),
-            now_ns=self.clock.now_ns(),
-        )
-
     # --- living -------------------------------------------------------------------------------
 
-    async def _reconciled(self, runner: Runner, execution: PaperExecution) -> bool:
+    async def _reconciled(self, runner: Runner, execution: Execution) -> bool:
         state = runner.engine.state
         truth = await execution.account(query_of(state))
         left = reconcile(
@@ -264,7 +262,7 @@ class Bot:
         supervisor: Supervisor,
         board: StatusBoard,
         feed: FeedPart,
-        execution: PaperExecution,
+        execution: Execution,
         channel: pm2.Channel | None,
         journal: JournalStore,
     ) -> None:
@@ -293,7 +291,6 @@ class Bot:
             runner.stop()
             await asyncio.gather(loop, watch, return_exceptions=True)
             await supervisor.stop()
-            execution.close()
 
     def _age_ms(self, board: StatusBoard) -> int:
         return (self.clock.now_ns() - board.identity.started_ns) // 1_000_000
@@ -341,7 +338,7 @@ class Bot:
         self,
         runner: Runner,
         supervisor: Supervisor,
-        execution: PaperExecution,
+        execution: Execution,
         journal: JournalStore,
     ) -> None:
         """Health every ten seconds; orders of unknown outcome are asked about in between."""

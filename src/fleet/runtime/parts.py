@@ -40,7 +40,9 @@ class Periodic:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Do it once, then keep doing it."""
+        """Do it once, then keep doing it; what is kept doing already goes on."""
+        if self._task is not None and not self._task.done():
+            return
         self.beat()
         self._task = asyncio.create_task(self._run())
 

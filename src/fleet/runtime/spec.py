@@ -24,6 +24,8 @@ class Loaded:
     """The settings of one start, all types together."""
 
     items: list[Any]
+    stage_percent: int = 100
+    """The share of its sizes a bot may use (``staging``); 100 but for a live start in its stages."""
 
     def of(self, kind: type[T]) -> T:
         """The settings of one type."""
