@@ -65,7 +65,7 @@ def lived(seed: int) -> Report | str:
     logging.getLogger("fleet").setLevel(logging.CRITICAL)
     try:
         return play(seed)
-    except (Exception, Killed) as error:
+    except (Exception, Killed) as error:  # noqa: BLE001 - whatever it is, it is of this seed
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__

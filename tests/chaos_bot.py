@@ -133,10 +133,10 @@ class MortalGuard(SigningGuard):
 
     life: Mortal
 
-    def sign_order(self, request: SubmitOrder, owner: str, *, post_only: bool = False) -> Any:
+    def sign_orders(self, *arguments: Any, **options: Any) -> Any:
         """Sign, if the process lives."""
         self.life.at(Point.BEFORE_SIGN)
-        return super().sign_order(request, owner, post_only=post_only)
+        return super().sign_orders(*arguments, **options)
 
 
 def earlier_orders(entries: Iterable[Entry], state: State) -> list[EarlierOrder]:

@@ -219,6 +219,11 @@ def test_nonsense_is_refused(wrong: dict[str, float]) -> None:
         FaultRule(fault=Fault.DROP, **wrong)  # type: ignore[arg-type]
 
 
+def test_what_the_exchange_draws_takes_a_rate() -> None:
+    with pytest.raises(ValueError, match="settlement_failed takes a rate"):
+        FaultRule(fault=Fault.SETTLEMENT_FAILED, times=1)
+
+
 def test_the_command_line_s_form() -> None:
     assert parse_rule("drop=0.25") == FaultRule(fault=Fault.DROP, rate=0.25)
     for wrong in ("drop", "drop=often", "drop=2"):

@@ -175,12 +175,17 @@ class Faults:
         return None
 
     def share(self, fault: Fault, now_ns: int) -> float:
-        """A fault's standing rate now, for those who draw by themselves; one-shots not counted."""
+        """A fault's standing rate now, for those who draw by themselves."""
+        rule = self.standing(fault, now_ns)
+        return 0.0 if rule is None else rule.rate
+
+    def standing(self, fault: Fault, now_ns: int) -> FaultRule | None:
+        """A fault's standing rule, if its window is open; one-shots are not asked for here."""
         for entry in self._rules.get(fault, ()):
             over = entry.until_ns is not None and now_ns >= entry.until_ns
             if entry.left is None and now_ns >= entry.from_ns and not over:
-                return entry.rule.rate
-        return 0.0
+                return entry.rule
+        return None
 
     def _spend(self, fault: Fault, entry: _Standing) -> None:
         if entry.left is None:

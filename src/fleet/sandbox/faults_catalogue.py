@@ -123,6 +123,12 @@ CATALOGUE: Final[Mapping[Fault, FaultSpec]] = {
 """What each fault does, when it may strike, where by default, and its default ``seconds``."""
 
 
+DRAWN_BY_THE_EXCHANGE: Final = frozenset(
+    {Fault.DELAYED_ORDER, Fault.SETTLEMENT_FAILED, Fault.SETTLEMENT_RETRYING}
+)
+"""Each order or trade has a chance of its own there, which outlives a restart."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultRule:
     """How often a fault strikes. Raises ``ValueError`` for what makes no sense.
@@ -146,6 +152,8 @@ class FaultRule:
         """Refuse what makes no sense."""
         if not 0.0 <= self.rate <= 1.0:
             raise ValueError(f"rate {self.rate} of {self.fault.value} is outside 0..1")
+        if self.times and self.fault in DRAWN_BY_THE_EXCHANGE:
+            raise ValueError(f"{self.fault.value} takes a rate, not a number of times")
         lengths = (self.times, self.after_s, self.for_s, self.seconds or 0.0, self.then_seconds)
         if min(lengths) < 0:
             raise ValueError(f"{self.fault.value}: times and seconds must not be negative")

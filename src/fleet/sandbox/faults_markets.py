@@ -1,8 +1,8 @@
 """Faults of the markets themselves: ticks that become finer unannounced, trades that fail to settle.
 
 Once a second each open market with a coarse tick has its chance. What is published is what any
-tick change publishes: the message, then fresh books. Settlement draws its own chances, one stream a
-trade; here it is told the rates in force.
+tick change publishes: the message, then fresh books. Settlements and delays draw their own chances,
+one stream a trade or order; here they are told the rates in force.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ class FaultyMarkets:
         settlement = self._exchange.faults
         settlement.fail_rate = self._faults.share(Fault.SETTLEMENT_FAILED, now_ns)
         settlement.retry_rate = self._faults.share(Fault.SETTLEMENT_RETRYING, now_ns)
-        self._told = settlement.fail_rate + settlement.retry_rate > 0
+        delay = self._faults.standing(Fault.DELAYED_ORDER, now_ns)
+        settlement.delay_rate = 0.0 if delay is None else delay.rate
+        settlement.delay_s = settlement.delay_s if delay is None else delay.lasts_s
+        rates = (settlement.fail_rate, settlement.retry_rate, settlement.delay_rate)
+        self._told = sum(rates) > 0
         self._next_ns = now_ns + NS_PER_SECOND
         frames: list[Frame] = []
         for market in self._simulator.listings.markets:

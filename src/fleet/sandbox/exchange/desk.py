@@ -103,11 +103,13 @@ class OrderDesk:
         parts = plan(order, market.pool)
         self._check_taking(order, parts)
         self._check_funds(order, market, parts, least=request.maker_amount)
-        delay_ms = market.spec.taker_delay_ms
+        usual_ns = market.spec.taker_delay_ms * NS_PER_MS
+        delay_ns = self._settling.delay_ns(order.order_id, usual_ns) if parts else 0
         state.know(market)
         state.order_count = order.sequence
         state.owners[order.order_id] = order.owner
-        if parts and delay_ms:
+        if delay_ns:
+            order.due_ns = now_ns + delay_ns
             return self._delay(order, market, parts, now_ns)
         return self._carry_out(order, market, parts, now_ns)
 
@@ -156,7 +158,6 @@ class OrderDesk:
         """Hold an order back, with its money: makers may step away meanwhile, it may not."""
         state = self._state
         order.status = status.DELAYED
-        order.due_ns = now_ns + market.spec.taker_delay_ms * NS_PER_MS
         least = order.remaining
         if order.side is Side.BUY:
             least = order.spend or cash_of(order.price, order.size)

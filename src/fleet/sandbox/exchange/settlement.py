@@ -46,6 +46,15 @@ class SettlementFaults:
     fail_rate: float = 0.0
     mined_s: float = 2.0
     confirmed_s: float = 4.0
+    delay_rate: float = 0.0
+    """Share of the taking orders that are held back ``delay_s`` before they match."""
+    delay_s: float = 1.0
+
+    def delay_ns(self, order_id: str) -> int:
+        """How long a taking order is held back beyond what its market does; mostly 0."""
+        if not self.delay_rate or self.stream(order_id, "delay").random() >= self.delay_rate:
+            return 0
+        return int(self.delay_s * NS_PER_SECOND)
 
     def stream(self, trade_id: str, step: str) -> random.Random:
         """The chance of one step of one trade: simulation, not secrets."""

@@ -30,6 +30,10 @@ class Settling:
         self._state = state
         self._faults = faults
 
+    def delay_ns(self, order_id: str, usual_ns: int) -> int:
+        """How long a taking order of a market that usually waits ``usual_ns`` is held back."""
+        return max(usual_ns, self._faults.delay_ns(order_id))
+
     def begin(self, trade: Trade) -> None:
         """A match: hold what everybody owes, tell everybody, and wait for the chain."""
         self._state.enter_trade(trade)
