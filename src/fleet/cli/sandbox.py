@@ -70,8 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--geoblocked", action="store_true", help="answer that trading is blocked from here"
     )
     parser.add_argument("--faults", action="append", default=[], metavar="NAME=RATE|FILE",
-                        help="what goes wrong from the start, may be repeated: a fault and its share"
-                        " of the chances, or a JSON file as POST /sandbox/faults takes it"
+                        help="what goes wrong from the start, may be repeated: a fault and its"
+                        " share of the chances, or a JSON file as POST /sandbox/faults takes it"
                         " (default: nothing)")  # fmt: skip
     parser.add_argument("--root", type=Path, default=fleet_root(), metavar="DIR",
                         help="the fleet's directory (default: FLEET_HOME)")  # fmt: skip

@@ -70,7 +70,7 @@ class Accounts:
     """The keys and wallets of one sandbox. Addresses are checksummed texts."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Open or make ``path`` (0600); None keeps everything in memory. Raises ``AccountsError``."""
+        """Open or make ``path``; None keeps everything in memory. Raises ``AccountsError``."""
         self._keys: dict[str, ApiKey] = {}
         self._deleted: set[str] = set()
         self._wallets: dict[str, tuple[str, int]] = {}
