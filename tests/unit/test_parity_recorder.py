@@ -37,7 +37,7 @@ class Memory:
 class World:
     """One market, the paper venue, and a recorder, on a clock that moves when told."""
 
-    def __init__(self, store: ParityStore) -> None:
+    def __init__(self, store: ParityStore, *, taker_delay_ns: int = 0) -> None:
         self.clock = ManualClock(START)
         self.universe = universe()
         self.books = {
@@ -54,7 +54,8 @@ class World:
         self.round_trip_ns: int | None = None
         self.recorder = ParityRecorder(
             store, self.books, self.universe.instruments, self.clock,
-            ShadowSettings(latency_ns=60 * MS, feed_lag_ns=20 * MS, hold_ns=1_000 * MS),
+            ShadowSettings(latency_ns=60 * MS, feed_lag_ns=20 * MS, hold_ns=1_000 * MS,
+                           taker_delay_ns=taker_delay_ns),
             call_later=self.call_later, round_trip_ns=lambda: self.round_trip_ns,
         )  # fmt: skip
         self._due: list[tuple[int, int, Callable[[], None]]] = []
@@ -137,6 +138,14 @@ def test_the_feeds_lag_alone_can_break_a_promise(world: World) -> None:
     world.offer(yes(), asks=[("0.51", "10")])
     world.wait(2_000 * MS)
     assert (world.row().fill_qty, world.row().quote_qty) == (q("10"), 0)
+
+
+def test_what_the_venue_holds_back_comes_on_top(store: ParityStore) -> None:
+    world = World(store, taker_delay_ns=50 * MS)
+    world.round_trip_ns = 30 * MS
+    world.send(submit())
+    world.wait(2_000 * MS)
+    assert world.row().latency_ns == 80 * MS
 
 
 def test_the_lag_is_measured_on_trades(world: World) -> None:
@@ -330,7 +339,24 @@ def test_the_round_trip_is_measured_on_a_warm_connection() -> None:
     assert healthy and round_trip_ns is not None and 0 < round_trip_ns < 10 * NS_PER_SECOND
 
 
+def test_it_can_be_started_again() -> None:
+    async def main(venue: AccountVenue) -> None:
+        trip = RoundTrip(venue.hosts().clob_url, LiveClock(), every_s=0.001)
+        for _ in range(2):
+            await trip.start()
+            async with asyncio.timeout(30):
+                before = len(venue.asked)
+                while True:
+                    await asyncio.sleep(0.005)
+                    if len(venue.asked) > before:
+                        break
+            await trip.stop()
+
+    with served(AccountVenue()) as venue:
+        asyncio.run(main(venue))
+
+
 def test_a_venue_that_does_not_answer_measures_nothing() -> None:
     with served(AccountVenue(down={"/time"})) as venue:
-        trip, _ = measured(venue, answers=2)
-    assert trip.round_trip_ns() is None
+        trip, healthy = measured(venue, answers=2)
+    assert healthy and trip.round_trip_ns() is None and "503" in trip.health().detail

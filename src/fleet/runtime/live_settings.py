@@ -54,6 +54,12 @@ class LiveEnv:
         "20",
         "how late a quote reaches this machine, in milliseconds, until it has been measured",
     )
+    taker_delay_ns: int = setting(
+        "LIVE_SHADOW_TAKER_DELAY_MS",
+        milliseconds,
+        "50",
+        "how long the venue is taken to hold back an order that takes, in milliseconds",
+    )
     hold_ns: int = setting(
         "LIVE_SHADOW_HOLD_MS",
         milliseconds,

@@ -6,6 +6,8 @@ arrived. What it cannot know, and the shadow adds, is this:
 - *How late we really are.* Paper travels for PAPER_LATENCY_MS. The shadow arrives after the round
   trip to the venue as it is measured now (the 90th percentile): the venue has matched an order, at
   the latest, when its answer is back.
+- *The venue's own delay.* Orders that take are held back in some markets (50 ms in crypto markets,
+  reference 8; more in sport, which is not modelled). LIVE_SHADOW_TAKER_DELAY_MS is added to all.
 - *How old what we see is.* The quotes here at time t left the venue a feed lag earlier. The book an
   order meets at the venue is the one we see a lag after its arrival; the shadow waits for that one.
 - *Whether the quote was meant.* For a while after the arrival the shadow watches whether the shares
@@ -52,11 +54,15 @@ CallLater = Callable[[float, Callable[[], None]], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowSettings:
-    """``latency_ns`` and ``feed_lag_ns`` hold until they have been measured."""
+    """``latency_ns`` and ``feed_lag_ns`` hold until they have been measured.
+
+    ``taker_delay_ns`` is how long the venue holds back an order that takes, on top.
+    """
 
     latency_ns: int
     feed_lag_ns: int
     hold_ns: int
+    taker_delay_ns: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,6 +131,7 @@ class ParityRecorder(Periodic):
             return
         measured_ns = self._round_trip_ns()
         latency_ns = self._settings.latency_ns if measured_ns is None else measured_ns
+        latency_ns += self._settings.taker_delay_ns
         pending = _Pending(
             order=order, sent_ns=self._clock.now_ns(), latency_ns=latency_ns, lag_ns=self._lag_ns,
             tick=self._books[order.instrument_id].tick,

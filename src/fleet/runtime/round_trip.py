@@ -27,7 +27,7 @@ class RoundTrip:
 
     def __init__(self, clob_url: str, clock: Clock, *, every_s: float = EVERY_S) -> None:
         """Ask the CLOB at ``clob_url`` for its time."""
-        self._client = JsonClient(clob_url, HTTP, clock=clock)
+        self._clob_url = clob_url
         self._clock = clock
         self._every_s = every_s
         self._window = LatencyWindow()
@@ -41,20 +41,25 @@ class RoundTrip:
         return self._round_trip_ns
 
     async def start(self) -> None:
-        """Begin to measure; returns at once."""
+        """Begin to measure, on a connection of its own; returns at once."""
+        self._problem = ""
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
+        client = JsonClient(self._clob_url, HTTP, clock=self._clock)
         warm = False
-        while True:
-            warm = await self._measure(keep=warm)
-            await asyncio.sleep(self._every_s if warm else min(1.0, self._every_s))
+        try:
+            while True:
+                warm = await self._measure(client, keep=warm)
+                await asyncio.sleep(self._every_s if warm else min(1.0, self._every_s))
+        finally:
+            await client.close()
 
-    async def _measure(self, *, keep: bool) -> bool:
+    async def _measure(self, client: JsonClient, *, keep: bool) -> bool:
         """Ask once. The first answer on a connection opened it, which no order has to wait for."""
         began_ns = self._clock.now_ns()
         try:
-            await self._client.get("/time", int)
+            await client.get("/time", int)
         except VenueError as error:
             if not self._problem:
                 self._log.warning("VENUE not measured", reason=str(error))
@@ -67,8 +72,12 @@ class RoundTrip:
         return True
 
     def health(self) -> Health:
-        """Unhealthy while the venue does not answer."""
-        return Health(ok=not self._problem, detail=self._problem)
+        """Healthy while it keeps asking: a venue that does not answer is no fault of this part,
+        and nothing a restart of it would heal. The detail tells.
+        """
+        if self._task is None or not self._task.done():
+            return Health(ok=True, detail=self._problem)
+        return Health(ok=False, detail="it has ended")
 
     async def stop(self) -> None:
         """Stop measuring and hang up."""
@@ -76,4 +85,3 @@ class RoundTrip:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        await self._client.close()
