@@ -37,6 +37,7 @@ from fleet.venues.polymarket.live_account import Account
 from fleet.venues.polymarket.live_fills import Ours
 from fleet.venues.polymarket.live_operations import EarlierOperation, Operations, OperationsPort
 from fleet.venues.polymarket.live_orders import OrderDesk
+from fleet.venues.polymarket.outcomes import Outcome
 from fleet.venues.polymarket.signing import MAX_BATCH
 from fleet.venues.polymarket.tracked_order import Tracked
 from fleet.venues.polymarket.user_feed import Sighting, UserFeed
@@ -125,7 +126,11 @@ class LiveVenue:
 
     def _resume(self, order: EarlierOrder) -> None:
         if order.signed:
-            self.desk.resume(self._ours(order.request), accepted=order.accepted, is_open=order.open)
+            self.desk.resume(
+                _ours(order.request, self._guard.venue_order_id(order.request)),
+                accepted=order.accepted,
+                is_open=order.open,
+            )
         elif order.open:
             self._unsigned.add(order.request.client_order_id)
 
@@ -167,7 +172,7 @@ class LiveVenue:
         await self._client.close()
 
     def observe(self, event: ev.TradePrinted) -> None:
-        """Other people's trades say nothing about ours."""
+        """Say nothing: other people's trades are not ours."""
 
     # --- orders out ---------------------------------------------------------------------------
 
@@ -215,7 +220,7 @@ class LiveVenue:
             return
         for request, post in zip(kept, posts, strict=True):
             self.desk.sent(_ours(request, post.order_id))
-        self._spawn(self._post(kept, posts))
+        self._spawn(self._answered(kept, self._client.begin(posts)))
 
     def _is_known(self, request: SubmitOrder) -> bool:
         """Whether this client order id was used before: then it is the same order, and signed."""
@@ -229,8 +234,10 @@ class LiveVenue:
             ts_event=now_ns, ts_recv=now_ns, client_order_id=request.client_order_id,
             reason=reason)])  # fmt: skip
 
-    async def _post(self, requests: Sequence[SubmitOrder], posts: Sequence[Post]) -> None:
-        outcomes = await self._client.post(posts)
+    async def _answered(
+        self, requests: Sequence[SubmitOrder], posting: Coroutine[Any, Any, list[Outcome]]
+    ) -> None:
+        outcomes = await posting
         now_ns = self._clock.now_ns()
         for request, outcome in zip(requests, outcomes, strict=True):
             self.desk.answered(request.client_order_id, outcome, now_ns)
@@ -241,12 +248,8 @@ class LiveVenue:
 
     def cancel(self, client_order_id: ClientOrderId) -> None:
         """Ask for a cancel; never waits. It is asked for again until the venue answers."""
-        tracked = self.desk.get(client_order_id)
         self.desk.ask_cancel(client_order_id, self._clock.now_ns())
-        if tracked is not None:
-            asyncio.get_running_loop().call_soon(self._cancel_due)
-        else:
-            self._emit(self.desk.take())
+        asyncio.get_running_loop().call_soon(self._cancel_due)
 
     def _cancel_due(self) -> None:
         self._emit(self.desk.take())
@@ -366,16 +369,12 @@ class LiveVenue:
 
     # --- small things -------------------------------------------------------------------------
 
-    def _ours(self, request: SubmitOrder) -> Ours:
-        return _ours(request, self._guard.venue_order_id(request))
-
     def _emit(self, facts: Sequence[ev.Event]) -> None:
         if facts and not self._closed:
             self._sink(facts)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks.add(task := asyncio.get_running_loop().create_task(work))
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
