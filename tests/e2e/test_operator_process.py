@@ -12,7 +12,7 @@ from fleet.journal.halts import HaltCode
 from fleet.journal.inbox import OperatorInbox
 from tests.builders import q
 from tests.e2e.fleet_home import FleetHome
-from tests.e2e.pm2_home import until
+from tests.e2e.pm2_home import private_pm2, until
 from tests.proof import entries_of, prove_files
 
 pytestmark = pytest.mark.slow
@@ -131,3 +131,31 @@ def test_more_errors_than_allowed_pause_the_bot_until_a_person_resumes(tmp_path:
         assert "remedy=" in home.log().split("ALERT code=ERROR_RATE")[1].splitlines()[0]
         assert folded(tmp_path).operator == "pause"
         assert read_latch(home.paths.fleet_db) is None
+
+
+def test_the_same_orders_through_pm2(tmp_path: Path) -> None:
+    home = FleetHome(tmp_path)
+    with private_pm2() as pm2:
+        pm2.run("start", str(home.applications(pm2)))
+        home.ready(within_s=60)
+        assert "REDUCING" in pm2.run("trigger", "ArbHunter", "reduce", timeout_s=20)
+        trading(home, "REDUCING")
+        assert "DONE" in pm2.run("trigger", "ArbHunter", "resume", timeout_s=20)
+        cancelled = pm2.run("trigger", "ArbHunter", "cancel-all", timeout_s=20)
+        assert "DONE" in cancelled or "UNDER_WAY" in cancelled
+        assert "DONE" in pm2.run("trigger", "ArbHunter", "flatten", timeout_s=20) or (
+            folded(tmp_path).operator == "flatten"
+        )
+        trading(home, "REDUCING")
+        with FleetState(home.paths.fleet_db) as state:
+            asked = state.rows("SELECT action, by FROM command ORDER BY id")
+        assert asked == [
+            (action, "pm2 trigger") for action in ("reduce", "resume", "cancel-all", "flatten")
+        ]
+        halted = pm2.run("trigger", "ArbHunter", "halt", "a drill", timeout_s=20)
+        assert "a drill" in halted
+        until(lambda: pm2.app("ArbHunter").gave_up, f"it stays down\n{home.tail()}", 30)
+        latch = read_latch(home.paths.fleet_db)
+        assert latch is not None
+        assert (latch.reason, latch.by) == ("a drill", "pm2 trigger")
+    prove_files(tmp_path)
