@@ -1,7 +1,7 @@
 """Show whether paper keeps what it promises: ALLOW, NOT YET or REFUSE, with figures and reasons.
 
-Judged are the orders of paper sessions on one market place by the live quotes at the time each would
-have arrived and, once the bot has traded live, its live orders the same way.
+Judged are the orders of paper sessions on one market place by the live quotes at the time each
+would have arrived and, once the bot has traded live, its live orders the same way.
 
 Exit codes: 0 a live start is allowed, 1 not yet, 78 refused, or a file cannot be read.
 

@@ -46,7 +46,7 @@ DOMAINS: Final = {
 """The EIP-712 domain separators on Polygon, worked out by the official clients (2026-11)."""
 MODULES: Final = {
     "httpx": "httpx", "h2": "h2", "coincurve": "coincurve", "sha3": "safe-pysha3",
-    "msgspec": "msgspec", "uvloop": "uvloop", "picows": "picows",
+    "msgspec": "msgspec", "uvloop": "uvloop", "picows": "picows", "web3": "web3",
 }  # fmt: skip
 """Module -> distribution of what a live bot cannot do without."""
 

@@ -46,7 +46,7 @@ def _solve(rising: Callable[[float], float]) -> float:
 
 
 def _at_most(hits: int, trials: int, share: float) -> float:
-    """The chance of ``hits`` or fewer of ``trials``; summed from logarithms, which do not vanish."""
+    """The chance of ``hits`` or fewer of ``trials``; from logarithms, which do not vanish."""
     if share <= 0.0:
         return 1.0
     if share >= 1.0:
