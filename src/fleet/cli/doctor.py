@@ -4,7 +4,7 @@ account, and parity. What is found is told with its cure.
 Exit codes: 0 everything passed (warnings do not count), 78 something failed and a person must
 repair it, 1 something could not be found out: unknown is not good, look again.
 
---json prints one object: bot, feed, checked_at (UTC), result (ok, failed or unknown), exit_code, and
+--json prints one object: bot, feed, checked_at (UTC), result (ok, failed or unknown), exit_code and
 checks, a list of objects with name, found, ok, result (ok, warned, failed or unknown) and cure.
 """
 
