@@ -67,7 +67,8 @@ def test_a_latch_that_is_set_and_one_that_cannot_be_read(tmp_path: Path) -> None
         fleet.halt("test fire", "me", NOW)
     check = failed(tmp_path)["kill latch"]
     assert check.found == "set by me: test fire"
-    assert check.problem == "find out why, then run `fleet resume`"
+    assert check.problem.startswith("OPERATOR: ")
+    assert check.problem.endswith("`fleet resume`")
     paths.fleet_db.write_bytes(b"no database" * 1_000)
     assert "kill latch" in failed(tmp_path)
 

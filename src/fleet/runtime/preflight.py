@@ -16,6 +16,7 @@ from typing import Final
 
 from fleet.config import Paths
 from fleet.journal.fleet import read_latch
+from fleet.journal.halts import HALTS
 from fleet.journal.locks import holder
 
 PYTHON_MIN: Final = (3, 11)
@@ -104,7 +105,7 @@ def _latch(fleet_db: Path) -> Check:
     latch = read_latch(fleet_db)
     if latch is None:
         return Check("kill latch", "clear")
-    cure = "find out why, then run `fleet resume`" if latch.readable else latch.reason
+    cure = f"{latch.code.value}: {HALTS[latch.code].remedy}" if latch.readable else latch.reason
     return Check("kill latch", f"set by {latch.by}: {latch.reason}", cure)
 
 
