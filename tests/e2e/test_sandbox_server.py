@@ -145,8 +145,8 @@ def test_more_than_500_assets_get_no_snapshots() -> None:
             await link.send(
                 json.dumps({"type": "market", "assets_ids": [*unknown, *tokens_of(server)]})
             )
-            first = await objects(link, 1)
-            assert first[0]["event_type"] != "book" or "price_changes" in first[0]
+            # Snapshots come as one array; a book after a trade comes alone.
+            assert (await link.recv())[:1] == "{"
 
     serve(session, simulator=SimulatorSettings(speed=4, mispricing_every_s=0))
 

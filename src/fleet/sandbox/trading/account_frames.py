@@ -23,7 +23,8 @@ from fleet.sandbox.exchange.contract import (
 )
 
 FLOW_OWNER: Final = "00000000-0000-4000-8000-000000000000"
-FLOW_WALLET: Final = "0xF10000000000000000000000000000000000F100"
+FLOW_WALLET: Final = "0xf1f1f1F1f1f1F1F1f1F1f1F1F1F1F1f1F1f1f1F1"
+"""Also who the flow is in the chain's logs."""
 STATUS_PREFIX: Final = "TRADE_STATUS_"
 """REST spells the status of a trade with it, the user channel without (reference 4.4)."""
 OutcomeIndex = Callable[[str, str], int]
