@@ -173,7 +173,8 @@ class World:
         self._lives = self._sandboxes = 0
         self._sandbox_dies: Step | None = None
         self._rules: list[FaultRule] = []
-        self._healed = False
+        self._next_point: Point | None = None
+        """Where the next bot is to die: a point that only a start passes."""
 
     # --- the sandbox --------------------------------------------------------------------------
 
@@ -216,6 +217,7 @@ class World:
         self._lives += 1
         name = f"bot-{self._lives}"
         self.life = Mortal(name, self._died)
+        self.life.armed, self._next_point = self._next_point, None
         self.wire.spawn(name, self._live(self.life))
 
     async def _live(self, life: Mortal) -> None:
@@ -371,14 +373,15 @@ class World:
             else:
                 self.kill_sandbox()
         elif self.life is not None and not self.life.dead:
-            if step.point is None:
+            if step.point in {None, Point.AT_RECOVERY}:
+                self._next_point = step.point
                 self.life.kill()
             else:
                 self.life.armed = step.point
 
     async def rest(self) -> None:
         """Heal everything, end trading, and wait until nothing is open any more."""
-        self._sandbox_dies, self._rules = None, []
+        self._sandbox_dies, self._rules, self._next_point = None, [], None
         end_s = self.loop.time() + REST_S_MAX
         while True:
             self._raise_problem()
