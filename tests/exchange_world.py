@@ -55,9 +55,24 @@ class World:
             # What the exchange itself has under way after a restart stays; the flow does not run.
             simulator = exchange.simulator
             own = [item for item in simulator._due if "simulator" not in item[2].__module__]
-            simulator._due[:] = sorted(own)
+            simulator._due[:] = sorted(own, key=lambda item: item[:2])
             simulator.at(self.now_ns + 1_000 * DAY_NS, lambda _: [])
         return exchange
+
+    def silence_but(self, slug: str) -> None:
+        """Let the flow of one market run and no other: many trades in little time."""
+        market = self.market(slug)
+        group = self.exchange.simulator.listings.groups[market.event.id]
+        simulator = self.exchange.simulator
+        kept = [
+            item
+            for item in simulator._due
+            if any(
+                cell.cell_contents is market or cell.cell_contents is group
+                for cell in item[2].__closure__ or ()
+            )
+        ]
+        simulator._due[:] = sorted(kept, key=lambda item: item[:2])
 
     def restart(self, *, after_s: float = 0) -> None:
         """The process dies between two calls and another one starts."""

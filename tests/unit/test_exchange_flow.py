@@ -83,14 +83,15 @@ def test_a_client_that_folds_the_frames_sees_users_orders_too() -> None:
 
 
 def test_the_flow_s_takers_trade_with_users_orders() -> None:
-    world = World(still=False, speed=40)
+    world = World(still=False, speed=100)
     world.fund("ann", 10_000)
+    world.silence_but(TAXED)
     market = world.market(TAXED)
     client = Client(market)
     world.split("ann", 2_000, TAXED)
     world.exchange.drain()
     filled = 0
-    for _ in range(120):
+    for _ in range(200):
         bid, ask = market.best(0, buy=True), market.best(0, buy=False)
         world.exchange.cancel_all("key-ann", world.now_ns)
         if bid is not None and ask is not None:
@@ -105,9 +106,9 @@ def test_the_flow_s_takers_trade_with_users_orders() -> None:
             isinstance(u, OrderUpdate) and u.change.value == "UPDATE" for u in published.updates
         )
         world.check()
-    assert filled >= 5
+    assert filled > 10
     trades = world.exchange.trades("key-ann")
-    assert len(trades) >= 5
+    assert len(trades) > 10
     assert {t.owner for t in trades} == {""}, "ann never took"
     assert sum(t.fee_amount for t in trades) == 0
     assert world.exchange.state.ledger.fees == 0
@@ -143,7 +144,7 @@ def test_users_cannot_stop_the_flow() -> None:
     world = World(still=False, speed=4, mispricing_every_s=1, timed_markets=True)
     world.fund("ann", 1_000_000)
     markets = [m for m in world.exchange.simulator.listings.markets if not m.spec.taker_delay_ms]
-    for number in range(150):
+    for number in range(100):
         market = markets[number * 7 % len(markets)]
         slug, tick = market.spec.slug, market.tick
         bid, ask = market.best(0, buy=True), market.best(0, buy=False)
@@ -159,7 +160,7 @@ def test_users_cannot_stop_the_flow() -> None:
             world.exchange.cancel_all("key-ann", world.now_ns)
             world.check()
     world.exchange.cancel_all("key-ann", world.now_ns)
-    for _ in range(100):
+    for _ in range(60):
         world.step(0.5)
     for market in markets:
         assert market.book.best_bid < market.book.best_ask
