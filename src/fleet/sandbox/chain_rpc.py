@@ -16,7 +16,7 @@ from aiohttp import web
 
 from fleet.sandbox.chain_execution import Reverted
 from fleet.sandbox.chain_pool import TIP_MIN_WEI, Chain, PoolRefused, call_of, is_contract
-from fleet.sandbox.chain_state import DROPPED, MINED
+from fleet.sandbox.chain_state import DROPPED, MINED, ChainTx
 from fleet.sandbox.chain_views import (
     block_json,
     log_matches,
@@ -139,12 +139,17 @@ class ChainRpc:
         return hex(self._chain.nonce(address, pending=tag == "pending"))
 
     def _transaction(self, params: Params) -> Any:
-        tx = self._chain.state.transaction(_text(params, 0).lower())
+        tx = self._known(params)
         return None if tx is None or tx.status == DROPPED else transaction_json(self._chain, tx)
 
     def _receipt(self, params: Params) -> Any:
-        tx = self._chain.state.transaction(_text(params, 0).lower())
+        tx = self._known(params)
         return None if tx is None or tx.status != MINED else receipt_json(self._chain, tx)
+
+    def _known(self, params: Params) -> ChainTx | None:
+        """A transaction, unless it is of a block that is still to come (a settlement's)."""
+        tx = self._chain.state.transaction(_text(params, 0).lower())
+        return tx if tx is None or tx.block <= self._height() else None
 
     def _logs(self, params: Params) -> Any:
         wanted = params[0] if params and isinstance(params[0], dict) else {}
@@ -154,7 +159,7 @@ class ChainRpc:
         high = self._block_number([wanted.get("toBlock", "latest")], 0)
         if high - low > LOG_BLOCKS_MAX:
             raise RpcError(_SERVER, f"exceed maximum block range: {LOG_BLOCKS_MAX}")
-        mined = self._chain.state.mined_between(low, high)
+        mined = self._chain.state.mined_between(low, min(high, self._height()))
         found = (log for tx in mined for log in logs_json(self._chain, tx))
         return [log for log in found if log_matches(log, wanted)]
 
@@ -186,6 +191,8 @@ class ChainRpc:
             return
         number = self._block_number(params, 1)
         for tx in self._chain.state.mined_between(number, number + 1):
+            if not tx.raw:
+                continue
             made = transaction_json(self._chain, tx)
             same = (made["from"], made["to"], made["input"]) == (sender, to, "0x" + call_data.hex())
             if same and not tx.succeeded and tx.revert:

@@ -25,6 +25,9 @@ from fleet.venues.polymarket.chain_contracts import (
 )
 
 POOLED, MINED, DROPPED = "POOLED", "MINED", "DROPPED"
+OPERATOR: Final = "0x" + "0e" * 20
+"""Who sends the venue's settlements here."""
+SETTLEMENT_GAS: Final = 300_000
 SCHEMA_VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE chain (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
@@ -205,6 +208,14 @@ class ChainState:
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (tx.transaction_hash, tx.sender, tx.nonce, tx.raw, tx.due_ns, POOLED),
             )
+
+    def settle(self, transaction_hash: str, block: int, logs: Sequence[Mapping[str, Any]]) -> None:
+        """Note a transaction of the venue itself, which has no bytes here. Once by its hash."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO chain_tx (hash, sender, nonce, raw, due_ns, status, block, "
+            "succeeded, gas_used, gas_price, logs) VALUES (?, ?, 0, '', 0, ?, ?, 1, ?, '0', ?)",
+            (transaction_hash, OPERATOR, MINED, block, SETTLEMENT_GAS, json.dumps(list(logs))),
+        )
 
     def mine(self, tx: ChainTx, mined: Mined) -> None:
         """Note how a transaction went and count its sender's nonce up."""

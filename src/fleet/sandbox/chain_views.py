@@ -12,7 +12,11 @@ from typing import Any, Final
 from fleet.clock import NS_PER_SECOND
 from fleet.sandbox.chain_pool import BLOCK_GAS, Chain
 from fleet.sandbox.chain_state import MINED, ChainTx
-from fleet.venues.polymarket.chain_transactions import read_transaction, signature_of
+from fleet.venues.polymarket.chain_transactions import (
+    Transaction,
+    read_transaction,
+    signature_of,
+)
 
 _ROOT: Final = "0x" + "00" * 32
 _BLOOM: Final = "0x" + "00" * 256
@@ -55,8 +59,8 @@ def block_json(chain: Chain, number: int, *, full: bool) -> dict[str, Any]:
 
 def transaction_json(chain: Chain, tx: ChainTx) -> dict[str, Any]:
     """A transaction; its block is null while it waits."""
-    made = read_transaction(tx.raw).transaction
-    parity, r, s = signature_of(tx.raw)
+    made = made_of(chain, tx)
+    parity, r, s = signature_of(tx.raw) if tx.raw else (0, 0, 0)
     mined = tx.status == MINED
     return {
         "hash": tx.transaction_hash,
@@ -82,6 +86,16 @@ def transaction_json(chain: Chain, tx: ChainTx) -> dict[str, Any]:
     }
 
 
+def made_of(chain: Chain, tx: ChainTx) -> Transaction:
+    """What was sent; a settlement of the venue is shown as an empty call of the exchange."""
+    if tx.raw:
+        return read_transaction(tx.raw).transaction
+    return Transaction(
+        chain_id=chain.chain_id, nonce=tx.nonce, priority_fee=0, fee_cap=0, gas=tx.gas_used,
+        to=str(tx.logs[-1]["address"]),
+    )  # fmt: skip
+
+
 def receipt_json(chain: Chain, tx: ChainTx) -> dict[str, Any]:
     """What became of a mined transaction."""
     block = chain.state.mined_between(tx.block, tx.block)
@@ -92,7 +106,7 @@ def receipt_json(chain: Chain, tx: ChainTx) -> dict[str, Any]:
         "blockHash": chain.block_hash(tx.block),
         "blockNumber": hex(tx.block),
         "from": tx.sender,
-        "to": read_transaction(tx.raw).transaction.to,
+        "to": made_of(chain, tx).to,
         "status": "0x1" if tx.succeeded else "0x0",
         "type": "0x2",
         "gasUsed": hex(tx.gas_used),

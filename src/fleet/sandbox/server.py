@@ -22,6 +22,8 @@ from fleet.sandbox.chain_execution import ChainExecution, ListingsDirectory
 from fleet.sandbox.chain_pool import Chain
 from fleet.sandbox.chain_rpc import ChainRpc
 from fleet.sandbox.chain_state import ChainState, ChainStateError
+from fleet.sandbox.chain_stream import ChainStream
+from fleet.sandbox.chain_trades import TradeWitness
 from fleet.sandbox.clob_routes import ClobRoutes
 from fleet.sandbox.exchange.contract import Refused
 from fleet.sandbox.exchange.exchange import Exchange
@@ -108,6 +110,7 @@ class SandboxServer:
         self.chain = Chain(
             self._chain_state, ChainExecution(self._chain_state, self.exchange, listings)
         )
+        witness = TradeWitness(self.chain, listings)
         self.floor = TradingFloor(
             self.exchange,
             self.simulator.listings,
@@ -119,6 +122,7 @@ class SandboxServer:
             now_ns=clock.now_ns,
             accounts_path=_beside(settings.state, "accounts"),
             settings=settings.floor,
+            witness=witness.observe,
         )
         self._faulty_users = ChannelFaults(self.floor.channel, self.faults, clock.now_ns)
         self._clock = clock
@@ -146,7 +150,9 @@ class SandboxServer:
         GammaRoutes(self.simulator).add_to(app.router, "/gamma")
         app.router.add_get("/ws/market", self.channel.handle)
         self.floor.add_to(app.router)
-        ChainRpc(self.chain, self._clock.now_ns).add_to(app.router)
+        rpc = ChainRpc(self.chain, self._clock.now_ns)
+        rpc.add_to(app.router)
+        ChainStream(rpc, self.chain, self._clock.now_ns).add_to(app.router)
         app.router.add_get("/sandbox", self._about)
         app.router.add_get("/sandbox/truth", self._truth)
         self._runner = web.AppRunner(

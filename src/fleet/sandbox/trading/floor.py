@@ -7,14 +7,14 @@ channel, both to nobody twice. Files: ``FILE-accounts.db`` beside the exchange's
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
-from fleet.sandbox.exchange.contract import ExchangePort
+from fleet.sandbox.exchange.contract import ExchangePort, UserUpdate
 from fleet.sandbox.listing import Listings
 from fleet.sandbox.market_channel import MarketChannel
 from fleet.sandbox.request_reading import json_answer
@@ -73,8 +73,11 @@ class TradingFloor:
         now_ns: Callable[[], int],
         accounts_path: Path | None = None,
         settings: FloorSettings | None = None,
+        witness: Callable[[Sequence[UserUpdate]], None] = lambda _: None,
     ) -> None:
         """Serve ``exchange``; without ``accounts_path`` keys are forgotten at the end.
+
+        ``witness`` is shown every update that was published (the chain notes settlements).
 
         ``queue_max``, ``clients_max`` and ``note`` are the user channel's.
         """
@@ -82,6 +85,7 @@ class TradingFloor:
         self._exchange = exchange
         self._markets = market_channel
         self._now_ns = now_ns
+        self._witness = witness
         self.accounts = Accounts(accounts_path)
         self.channel = UserChannel(
             self.accounts, listings, queue_max=queue_max, clients_max=clients_max, note=note
@@ -124,6 +128,7 @@ class TradingFloor:
         self._markets.publish(published.frames)
         self.channel.publish(published.updates)
         self.desk.notifications.record(published.updates)
+        self._witness(published.updates)
 
     async def close(self) -> None:
         """Close the user channel and the file."""
