@@ -10,38 +10,33 @@ import asyncio
 import os
 import signal
 from collections.abc import MutableMapping
+from contextlib import ExitStack
 
 import fleet as package
 from fleet import logs
 from fleet.clock import NS_PER_SECOND, LiveClock
 from fleet.config import Paths
 from fleet.domain import events as ev
-from fleet.engine.engine import Engine
-from fleet.engine.risk import Risk
-from fleet.engine.state import State, View
 from fleet.journal.database import JournalDamaged, JournalError, JournalForeign
 from fleet.journal.fleet import FleetState, Lease, LeaseHeld
 from fleet.journal.halts import HALTS, HaltCode
 from fleet.journal.store import JournalStore
 from fleet.ops.alerts import Alerts
 from fleet.runtime import memory, pm2
+from fleet.runtime.cast import Cast, Stage, build
 from fleet.runtime.components import ComponentFailed, Node, Supervisor
 from fleet.runtime.execution import Execution
-from fleet.runtime.guards import Guards, Seat
 from fleet.runtime.market_source import MarketSource, SourceFailed
 from fleet.runtime.parts import (
     LEASE_NS,
     DayBoard,
     FeedPart,
-    LatchWatch,
-    LeaseKeeper,
     StatusPart,
 )
 from fleet.runtime.recovery import missed_facts, overdue, query_of, reconcile
-from fleet.runtime.reporting import Reporter, ReportingJournal
 from fleet.runtime.runner import Runner
 from fleet.runtime.safety_settings import AlertEnv, SafetyEnv
-from fleet.runtime.session import Ground, SessionRefused, Setup
+from fleet.runtime.session import SessionRefused, Setup
 from fleet.runtime.settings import FleetSettings
 from fleet.runtime.shutdown import wind_down
 from fleet.runtime.spec import (
@@ -52,7 +47,7 @@ from fleet.runtime.spec import (
     BotSpec,
     Loaded,
 )
-from fleet.runtime.status import Identity, StatusBoard, write_status
+from fleet.runtime.status import write_status
 from fleet.venues.port import VenueError
 
 HEALTH_S = 10.0
@@ -162,82 +157,49 @@ class Bot:
         if universe is None:
             return
         run_id = ev.RunId(f"{started_ns:x}-{os.getpid()}")
-        with JournalStore(
-            self.paths.journal(self.spec.slug, self.mode, self.feed_name),
-            bot=self.spec.name, mode=self.mode.value, run_id=run_id,
-        ) as journal:  # fmt: skip
-            state = State(universe)
-            adopted_ns = 0
-            for entry in journal.read():
-                adopted_ns = adopted_ns or entry.event.ts_recv
-                state.apply(entry.event)
-            reporter = Reporter(state, opportunity=self.spec.opportunity)
-            engine = Engine(
-                state=state,
-                strategy=self.spec.strategy(self.loaded, View(state)),
-                risk=Risk(self.setup.limits),
-                journal=ReportingJournal(journal, reporter),
-            )
-            feed = FeedPart(lambda: source.make_feed(universe, runner.put_market))
-            runner = Runner(engine, self.clock, lambda: supervisor.failed("feed", "inbox full"))
-            seat = Seat(bot=self.spec.name, mode=self.mode.value, feed=self.feed_name,
-                        wallet=lease.wallet)  # fmt: skip
-            guards = Guards(seat, fleet, runner, self.clock, self.alert)
-            keeper = LeaseKeeper(fleet, lease, self.clock, guards.lease_lost)
-            # Its lease must not run out while the session makes its checks.
-            await keeper.start()
-            supervisor = Supervisor(
-                [
-                    Node(component=keeper),
-                    Node(component=LatchWatch(fleet, lambda why: self._latched(runner, why))),
-                    Node(component=feed, requires=("lease", "latch")),
-                ],
-                self.clock,
-                lambda why: self.end(EXIT_RETRY, why),
-            )
-            board = StatusBoard(
-                Identity(bot=self.spec.name, mode=self.mode.value, feed=self.feed_name,
-                         started_ns=started_ns),
-                engine=engine, runner=runner, reporter=reporter, supervisor=supervisor,
-                disk=self.paths.var,
-            )  # fmt: skip
-            ground = Ground(
-                spec=self.spec, loaded=self.loaded, paths=self.paths, feed=self.feed_name,
-                clock=self.clock, run_id=run_id, state=state, adopted_ns=adopted_ns or started_ns,
-                limits=self.setup.limits, lease=lease,
-                lease_alive=lambda: keeper.lease.alive(self.clock.now_ns()),
-                note=runner.note, facts=runner.put_facts, crashed=runner.crashed,
-            )  # fmt: skip
+        stage = Stage(
+            spec=self.spec, setup=self.setup, loaded=self.loaded, paths=self.paths,
+            clock=self.clock, alert=self.alert, fleet=fleet, lease=lease, run_id=run_id,
+            started_ns=started_ns, latched=self._latched,
+            given_up=lambda why: self.end(EXIT_RETRY, why),
+        )  # fmt: skip
+        with ExitStack() as stack:
+            cast = build(stage, source, universe, stack)
+            # The lease must not run out while the session makes its checks.
+            await cast.keeper.start()
             try:
-                async with self.setup.open_session(ground) as execution:
-                    runner.execution = execution
-                    self._stamp(runner, ev.RunStarted, run_id=run_id, bot=self.spec.name,
+                async with self.setup.open_session(cast.ground) as venue:
+                    execution = cast.shadows.watched(venue)
+                    cast.runner.execution = execution
+                    self._stamp(cast.runner, ev.RunStarted, run_id=run_id, bot=self.spec.name,
                                 mode=self.mode.value, version=package.__version__)  # fmt: skip
-                    if not await self._reconciled(runner, execution):
-                        return
-                    for node in guards.nodes(board, self.loaded.of(SafetyEnv)):
-                        supervisor.add(node)
-                    supervisor.add(self._status_node(board, fleet, channel, guards))
-                    if channel is not None:
-                        guards.offer(channel, board)
-                    await self._live(runner, supervisor, board, feed, execution, channel, journal)
-                    self._stamp(runner, ev.RunStopped, run_id=run_id, reason=self._why)
+                    if await self._reconciled(cast.runner, execution):
+                        self._complete(cast, fleet, channel)
+                        await self._live(cast, execution, channel)
+                        self._stamp(cast.runner, ev.RunStopped, run_id=run_id, reason=self._why)
             finally:
-                await keeper.stop()
+                await cast.keeper.stop()
 
-    def _status_node(
-        self, board: StatusBoard, fleet: FleetState, channel: pm2.Channel | None, guards: Guards
-    ) -> Node:
-        file = self.paths.status(self.spec.slug)
+    def _complete(self, cast: Cast, fleet: FleetState, channel: pm2.Channel | None) -> None:
+        """Add what supervises, bounds and shows a bot whose accounts agree."""
+        board, guards = cast.board, cast.guards
         day_board = DayBoard(
             fleet, self.clock, bot=self.spec.name, mode=self.mode.value,
             limit=self.loaded.of(FleetSettings).max_day_loss, trip=guards.safety.trip,
         )  # fmt: skip
-        part = StatusPart(
+        file = self.paths.status(self.spec.slug)
+        status = StatusPart(
             board, self.clock, channel=channel, day_board=day_board,
             write=lambda status: write_status(file, status),
         )  # fmt: skip
-        return Node(component=part, requires=("feed",), required=False)
+        for node in (
+            *guards.nodes(board, self.loaded.of(SafetyEnv)),
+            Node(component=status, requires=("feed",), required=False),
+            *cast.shadows.nodes(),
+        ):
+            cast.supervisor.add(node)
+        if channel is not None:
+            guards.offer(channel, board)
 
     # --- living -------------------------------------------------------------------------------
 
@@ -256,27 +218,20 @@ class Bot:
             )
         return not left
 
-    async def _live(
-        self,
-        runner: Runner,
-        supervisor: Supervisor,
-        board: StatusBoard,
-        feed: FeedPart,
-        execution: Execution,
-        channel: pm2.Channel | None,
-        journal: JournalStore,
-    ) -> None:
+    async def _live(self, cast: Cast, execution: Execution, channel: pm2.Channel | None) -> None:
+        runner, board, supervisor = cast.runner, cast.board, cast.supervisor
         loop = asyncio.create_task(runner.run())
-        watch = asyncio.create_task(self._watch(runner, supervisor, execution, journal))
+        watch = asyncio.create_task(self._watch(runner, supervisor, execution, cast.journal))
         try:
             await supervisor.start()
-            if await self._first_snapshots(feed, loop, watch):
+            if await self._first_snapshots(cast.feed, loop, watch):
                 memory.settle()
                 self._allow_trading(runner)
                 board.ready = True
                 if channel is not None:
                     channel.ready()
-                self.log.info("READY", after_ms=self._age_ms(board))
+                after_ms = (self.clock.now_ns() - self._started_ns) // 1_000_000
+                self.log.info("READY", after_ms=after_ms)
             await self._until_end(loop, watch)
             if runner.failure:
                 self.end(EXIT_RETRY, runner.failure)
@@ -291,9 +246,6 @@ class Bot:
             runner.stop()
             await asyncio.gather(loop, watch, return_exceptions=True)
             await supervisor.stop()
-
-    def _age_ms(self, board: StatusBoard) -> int:
-        return (self.clock.now_ns() - board.identity.started_ns) // 1_000_000
 
     async def _first_snapshots(self, feed: FeedPart, *tasks: asyncio.Task[None]) -> bool:
         """Wait until every book has its snapshot; false when the end comes first."""

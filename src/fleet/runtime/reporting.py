@@ -23,17 +23,18 @@ EXECUTED: Final = frozenset({"COMPLETE", "HELD"})
 
 
 class ReportingJournal:
-    """A journal that tells the reporter what it has safely written."""
+    """A journal that tells its readers what it has safely written."""
 
-    def __init__(self, journal: Journal, report: Callable[[Sequence[ev.Event]], None]) -> None:
-        """Write to ``journal``, then ``report``."""
+    def __init__(self, journal: Journal, *readers: Callable[[Sequence[ev.Event]], None]) -> None:
+        """Write to ``journal``, then tell each of ``readers``."""
         self._journal = journal
-        self._report = report
+        self._readers = readers
 
     def write(self, events: Sequence[ev.Event]) -> int:
-        """Append durably, then report."""
+        """Append durably, then tell."""
         seq = self._journal.write(events)
-        self._report(events)
+        for read in self._readers:
+            read(events)
         return seq
 
 
