@@ -246,7 +246,7 @@ class DayBoard:
         limit: Cash,
         trip: Callable[[HaltCode, str], None],
     ) -> None:
-        """Results of ``bot`` in ``mode``; ``limit`` is the loss of all bots at which to ``trip``."""
+        """Results of ``bot`` in ``mode``; at a loss of ``limit`` over all bots it will ``trip``."""
         self._fleet = fleet
         self._trip = trip
         self._bot = bot
