@@ -4,6 +4,7 @@ Two processes: a server that answers orders and stamps when a request's first by
 client. Both clocks are the machine's monotonic one. Reported are medians and 95th percentiles of:
 
     sign       the guard: checks, amounts, EIP-712, secp256k1, JSON body
+    sign cold  the same after 2 ms of something else, as in life: the curve's tables left the cache
     venue      ``LiveVenue``: from ``submit`` to the server's first byte, over an order lane; the
                guard's signing and a journal that does nothing are in it
     no lane    the same without lanes: over httpx
@@ -124,6 +125,14 @@ async def measure(port: int, pipe: Connection, count: int) -> None:
         wire = guard.sign_order(request, CREDENTIALS.api_key)
         took.append(time.perf_counter_ns() - began)
     show("sign", took)
+    took = []
+    for number in range(count // 2):
+        await asyncio.sleep(0.002)
+        request = order(number)
+        began = time.perf_counter_ns()
+        guard.sign_order(request, CREDENTIALS.api_key)
+        took.append(time.perf_counter_ns() - began)
+    show("sign cold", took)
 
     async def series(name: str, send: Callable[[int], Awaitable[None]]) -> None:
         """Send one at a time, a few milliseconds apart as decisions are."""

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import uvloop
 
 from fleet.clock import NS_PER_SECOND, ManualClock
 from fleet.domain.events import VenueOrderId
@@ -39,17 +40,32 @@ def post(number: int) -> Post:
     return Post(IDS[number - 1], body, is_buy=True)
 
 
-def talk(what: Callable[[ClobClient, OddClob], Awaitable[Any]]) -> tuple[Any, OddClob]:
+def talk(
+    what: Callable[[ClobClient, OddClob], Awaitable[Any]], *, lanes: bool = False
+) -> tuple[Any, OddClob]:
+    """Run ``what``; with ``lanes`` on uvloop and with order lanes up, as a bot runs."""
+
     async def main() -> tuple[Any, OddClob]:
         async with OddClob() as clob:
             clob.ids = {str(n): IDS[n - 1] for n in range(1, 16)}
             client = ClobClient(clob.hosts, CREDENTIALS, settings=FAST)
             try:
+                if lanes:
+                    await client.start()
+                    await lanes_up(client)
                 return await what(client, clob), clob
             finally:
                 await client.close()
 
-    return asyncio.run(main())
+    return uvloop.run(main()) if lanes else asyncio.run(main())
+
+
+async def lanes_up(client: ClobClient, count: int = 2) -> None:
+    for _ in range(1_000):
+        if client.lanes.ready == count:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("the lanes did not come up")
 
 
 # --- orders -----------------------------------------------------------------------------------
@@ -153,12 +169,15 @@ def test_an_order_that_provably_never_left_is_tried_again_and_then_rejected() ->
         (200, [], {}, Verdict.UNKNOWN),
     ],
 )
-def test_what_an_answer_proves(status: int, body: Any, headers: Any, verdict: Verdict) -> None:
+@pytest.mark.parametrize("lanes", [False, True], ids=["httpx", "lanes"])
+def test_what_an_answer_proves(
+    status: int, body: Any, headers: Any, verdict: Verdict, lanes: bool
+) -> None:
     async def what(client: ClobClient, clob: OddClob) -> Any:
         clob.next_answers, clob.headers = [(status, body)], headers
-        return await client.post([post(1)])
+        return await client.begin([post(1)])
 
-    (outcome,), clob = talk(what)
+    (outcome,), clob = talk(what, lanes=lanes)
     assert outcome.verdict is verdict
     assert not outcome.silent
     assert len(clob.paths("POST")) == 1
@@ -208,6 +227,74 @@ def test_a_venue_that_asks_to_wait_is_obeyed() -> None:
     assert before == 0
     assert 1 * S < one <= 2.5 * S
     assert 1 * S < batch <= 2.5 * S
+
+
+# --- lanes ------------------------------------------------------------------------------------
+
+
+def test_a_lane_carries_the_same_request_as_httpx() -> None:
+    seen: list[tuple[dict[str, str], bytes]] = []
+
+    async def what(client: ClobClient, clob: OddClob) -> Any:
+        original = clob._note
+
+        async def note(request: Any) -> bytes:
+            if request.method == "POST":
+                seen.append((dict(request.headers), await request.read()))
+            return await original(request)
+
+        clob._note = note  # type: ignore[method-assign]
+        one = client.begin([post(1)])
+        written = client.lanes.sent
+        outcomes = [await one, await client.begin([post(2), post(3)]), await client.post([post(1)])]
+        return written, client.lanes.sent, outcomes
+
+    (written, sent, outcomes), _ = talk(what, lanes=True)
+    assert (written, sent) == (1, 2)  # The first was out before anybody waited for it.
+    assert {o.verdict for some in outcomes for o in some} == {Verdict.ACCEPTED}
+    lane, batch, plain = seen
+    assert lane[1] == plain[1] == post(1).body
+    assert batch[1] == b"[" + post(2).body + b"," + post(3).body + b"]"
+    volatile = {"POLY_TIMESTAMP", "POLY_SIGNATURE"}
+    assert {k: v for k, v in lane[0].items() if k not in volatile} == {
+        k: v for k, v in plain[0].items() if k not in volatile
+    }
+
+
+@pytest.mark.parametrize("how", [DROP, DEAF, HANG])
+def test_a_lane_that_is_cut_or_silent_proves_nothing_and_comes_back(how: str) -> None:
+    async def what(client: ClobClient, clob: OddClob) -> Any:
+        clob.next_answers = [how]
+        lost = await client.begin([post(1)])
+        await lanes_up(client)
+        return lost, await client.begin([post(2)])
+
+    ((lost,), (after,)), clob = talk(what, lanes=True)
+    assert (lost.verdict, lost.silent) == (Verdict.UNKNOWN, True)
+    assert after.verdict is Verdict.ACCEPTED
+    assert len(clob.paths("POST")) == 2
+
+
+def test_when_the_lanes_are_taken_httpx_carries_the_rest() -> None:
+    async def what(client: ClobClient, _: OddClob) -> Any:
+        begun = [client.begin([post(n)]) for n in range(1, 6)]
+        return client.lanes.sent, await asyncio.gather(*begun)
+
+    (sent, outcomes), clob = talk(what, lanes=True)
+    assert sent == 2
+    assert all(o.verdict is Verdict.ACCEPTED for (o,) in outcomes)
+    assert sorted(o for ids in clob.posted for o in ids) == sorted(IDS[:5])
+
+
+def test_a_lane_waits_for_no_rate_limit() -> None:
+    async def what(client: ClobClient, _: OddClob) -> Any:
+        client.http.limits.hold(Call.ORDER, client._clock.now_ns() + S // 5)
+        begun = client.begin([post(1)])
+        return client.lanes.sent, await begun
+
+    (sent, (outcome,)), _ = talk(what, lanes=True)
+    assert sent == 0  # It waited its turn and went through httpx.
+    assert outcome.verdict is Verdict.ACCEPTED
 
 
 # --- reads and cancels ------------------------------------------------------------------------

@@ -218,9 +218,10 @@ class LiveVenue:
             )  # fmt: skip
         if not posts or not self._journal(signed):
             return
+        posting = self._client.begin(posts)  # The bytes are out; the rest can take its time.
         for request, post in zip(kept, posts, strict=True):
             self.desk.sent(_ours(request, post.order_id))
-        self._spawn(self._answered(kept, self._client.begin(posts)))
+        self._spawn(self._answered(kept, posting))
 
     def _is_known(self, request: SubmitOrder) -> bool:
         """Whether this client order id was used before: then it is the same order, and signed."""
