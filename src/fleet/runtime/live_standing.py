@@ -108,6 +108,9 @@ def live_hosts(feed: str, venue: PolymarketEnv, sandbox: SandboxEnv) -> Hosts:
         clob_url=venue.clob_url,
         gamma_url=venue.gamma_url,
         market_ws_url=venue.ws_url,
+        user_ws_url=venue.user_ws_url,
+        data_url=venue.data_url,
+        rpc_url=venue.rpc_url,
         geoblock_url=venue.geoblock_url,
     )
 

@@ -123,6 +123,24 @@ class PolymarketEnv:
         "wss://ws-subscriptions-clob.polymarket.com/ws/market",
         "the address of the market websocket",
     )
+    user_ws_url: str = setting(
+        "POLYMARKET_USER_WS_URL",
+        url("wss", "ws"),
+        "wss://ws-subscriptions-clob.polymarket.com/ws/user",
+        "the address of the user websocket, for the live path",
+    )
+    data_url: str = setting(
+        "POLYMARKET_DATA_URL",
+        url("https", "http"),
+        "https://data-api.polymarket.com",
+        "the address of the Data API, for the live path",
+    )
+    rpc_url: str = setting(
+        "POLYMARKET_RPC_URL",
+        url("https", "http"),
+        "https://polygon.drpc.org",
+        "the address of a Polygon node, for token operations of the live path; best one of your own",
+    )
     markets_max: int = setting(
         "POLYMARKET_MAX_MARKETS", count, "300", "the number of markets that are watched at most"
     )
