@@ -575,3 +575,82 @@ def test_the_user_channel_tells_it_all_to_our_own_decoder(venue: Venue) -> None:
             link.recv(timeout=20)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1008
+
+
+def test_too_many_orders_are_429_and_cancelling_still_works(venue: Venue) -> None:
+    client = venue.client()
+    token = venue.market().spec.tokens[0]
+    args = OrderArgs(token_id=token, price=0.02, size=5, side="BUY")
+    batch = [PostOrdersV2Args(order=client.create_order(args), orderType="GTC") for _ in range(15)]
+    assert all(a["status"] == "live" for a in client.post_orders(batch))
+    with refused(429, "Too many requests"):
+        # Twins are refused, and cost a token all the same.
+        for _ in range(40):
+            client.post_orders(batch)
+    body = '{"orderID":"0x00"}'
+    headers = client._l2_headers("DELETE", "/order", serialized_body=body)
+    answer = venue.http.request("DELETE", "/clob/order", content=body, headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["Poly-RateLimit-Tier"] == "Standard"
+    assert 100 < int(answer.headers["Poly-RateLimit-Remaining"]) < 120
+    assert len(client.cancel_all()["canceled"]) == 15
+    assert venue.http.get("/sandbox").json()["rate_limited"] >= 1
+
+
+def test_a_wallet_without_allowance_is_refused(venue: Venue) -> None:
+    client = ClobClient(f"http://{venue.origin}/clob", chain_id=137, key="0x" + "6b" * 32)
+    client.set_api_creds(client.create_or_derive_api_key())
+    deposit = {"wallet": client.get_address(), "amount": "100", "approve": False}
+    venue.http.post("/sandbox/deposit", json=deposit)
+    answer = client.get_balance_allowance(BalanceAllowanceParams(asset_type="COLLATERAL"))
+    assert answer["balance"] == "100000000"
+    assert set(answer["allowances"].values()) == {"0"}
+    token = venue.market().spec.tokens[0]
+    args = OrderArgs(token_id=token, price=0.02, size=10, side="BUY")
+    with refused(400, "not enough balance / allowance"):
+        client.create_and_post_order(args)
+    venue.http.post("/sandbox/deposit", json=deposit | {"approve": True, "amount": "-1"})
+    assert client.create_and_post_order(args)["status"] == "live"
+    over = venue.http.post("/sandbox/deposit", json=deposit | {"amount": "-1000"})
+    assert over.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("deposit", {"wallet": "0x12", "amount": "1"}),
+        ("deposit", {"wallet": "0x" + "12" * 20, "amount": "1.1234567"}),
+        ("deposit", {"wallet": "0x" + "12" * 20, "amount": "much"}),
+        ("deposit", {"wallet": "0x" + "12" * 20, "amount": "1", "signature_type": 3}),
+        ("deposit", {"wallet": "0x" + "12" * 20, "amount": "1", "owner": "0x" + "13" * 20}),
+        ("deposit", {"wallet": "0x" + "12" * 20, "amount": "1", "memo": "x"}),
+        ("account", {"address": "0x" + "12" * 20, "standing": "rich"}),
+        ("resolve", {"market": "0x00", "winner": 2}),
+        ("resolve", {"market": "0x00", "winner": 1}),
+    ],
+)
+def test_the_operator_is_told_what_is_wrong(venue: Venue, path: str, body: dict[str, Any]) -> None:
+    answer = venue.http.post(f"/sandbox/{path}", json=body)
+    assert answer.status_code in {400, 404}
+    assert answer.json()["error"]
+
+
+def test_a_resolved_market_cancels_and_pays_its_winners(venue: Venue) -> None:
+    client = venue.client()
+    market = venue.market(neg_risk=False)
+    condition, token = market.spec.condition_id, market.spec.tokens[0]
+    matched = bought(client, token)
+    resting = client.create_and_post_order(
+        OrderArgs(token_id=token, price=0.02, size=10, side="BUY")
+    )["orderID"]
+    resolved = venue.http.post("/sandbox/resolve", json={"market": condition, "winner": 0})
+    assert resolved.status_code == 200
+    assert client.get_order(resting) is None
+    noted = [n["payload"] for n in client.get_notifications() if n["type"] == 1]
+    assert [(n["id"], n["status"]) for n in noted] == [(resting, "CANCELED_MARKET_RESOLVED")]
+    with refused(404, "No orderbook exists for the requested token id"):
+        client.create_and_post_order(OrderArgs(token_id=token, price=0.02, size=10, side="BUY"))
+    rows = venue.http.get("/data-api/v2/positions", params={"user": client.get_address()})
+    (position,) = rows.json()["data"]
+    assert (position["status"], position["redeemable"]) == ("REDEEMABLE", True)
+    assert position["current_value"] == float(matched["takingAmount"])

@@ -217,6 +217,8 @@ class SandboxServer:
                 "clients": channel.clients,
                 "clients_cut_off": channel.clients_cut_off,
                 "frames_sent": channel.frames_sent,
+                "user_clients": self.floor.channel.clients,
+                "rate_limited": self.floor.limits.refused,
             }
         )
 
