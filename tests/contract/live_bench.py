@@ -17,18 +17,23 @@ from fleet.domain.commands import (
     Approved,
     BundleId,
     ClientOrderId,
+    OperationId,
+    OperationKind,
     Purpose,
+    RunOperation,
     SubmitOrder,
     TimeInForce,
 )
 from fleet.domain.events import TradingState
-from fleet.domain.instruments import Instrument, InstrumentId, Side, Universe
-from fleet.domain.units import Price, Qty, parse_price, parse_qty
+from fleet.domain.instruments import Instrument, InstrumentId, Market, Side, Universe
+from fleet.domain.units import Cash, Price, Qty, parse_price, parse_qty
 from fleet.engine.state import State
 from fleet.runtime.recovery import difference, query_of, reconcile
 from fleet.sandbox.server import SandboxServer, SandboxSettings
 from fleet.sandbox.simulator import SimulatorSettings
 from fleet.venues.polymarket.catalog import CatalogSettings, load_catalog
+from fleet.venues.polymarket.chain import ChainOperations
+from fleet.venues.polymarket.chain_node import ChainNode
 from fleet.venues.polymarket.client import ClobClient
 from fleet.venues.polymarket.clob_http import ClientSettings
 from fleet.venues.polymarket.guard import SigningGuard
@@ -36,6 +41,7 @@ from fleet.venues.polymarket.hosts import Hosts, sandbox_hosts
 from fleet.venues.polymarket.keys import SecretKey
 from fleet.venues.polymarket.live import EarlierOrder, LiveSettings, LiveVenue
 from fleet.venues.polymarket.live_account import Account, held_tokens
+from fleet.venues.polymarket.live_operations import EarlierOperation
 from fleet.venues.polymarket.login import log_in
 from fleet.venues.polymarket.user_feed import UserFeed
 from fleet.venues.transport import HttpSettings, JsonClient
@@ -59,6 +65,8 @@ class LiveBench:
         self.requests: dict[ClientOrderId, SubmitOrder] = {}
         self.answer_s = 2.0
         self.opened: list[JsonClient] = []
+        self.nodes: list[ChainNode] = []
+        self.hashes: dict[OperationId, str] = {}
 
     async def open(self) -> None:
         """Read the catalogue, put money in the wallet, log in and start the venue."""
@@ -85,6 +93,9 @@ class LiveBench:
         client = ClobClient(
             self.hosts, credentials, settings=ClientSettings(answer_s=self.answer_s, tries=3)
         )
+        node = ChainNode(self.hosts.rpc_url, chain_id=self.hosts.chain_id)
+        await node.open()
+        self.nodes.append(node)
         held = JsonClient(self.hosts.data_url, LOCAL)
         self.opened.append(held)
         earlier = [
@@ -102,13 +113,22 @@ class LiveBench:
                 self.hosts.user_ws_url, credentials, on_sightings=seen, on_gap=gap
             ),
             journal=self._journal, sink=self._sink, on_failure=self.failures.append,
-            earlier=earlier, settings=LiveSettings(look_s=0.1, check_s=0.5),
+            operations=ChainOperations(guard.transactions(), node, self.universe, confirmations=2),
+            earlier_operations=self._pending(), earlier=earlier, settings=LiveSettings(look_s=0.1, check_s=0.5),
             account=Account(client, guard.wallet, held=lambda: held_tokens(held, guard.wallet)),
         )  # fmt: skip
         await self.venue.start()
 
+    def _pending(self) -> list[EarlierOperation]:
+        return [
+            EarlierOperation(request=request, transaction_hash=self.hashes.get(operation_id, ""))
+            for operation_id, request in self.state.bundles.pending.items()
+        ]
+
     def _journal(self, events: Sequence[ev.Event]) -> bool:
         for event in events:
+            if isinstance(event, ev.OperationSigned):
+                self.hashes[event.operation_id] = event.transaction_hash
             self.state.apply(event)
         return True
 
@@ -123,22 +143,44 @@ class LiveBench:
 
     # --- trading ------------------------------------------------------------------------------
 
+    def request(
+        self, instrument: Instrument, side: Side, price: str | Price, qty: str | Qty,
+        tif: TimeInForce = TimeInForce.FAK,
+    ) -> SubmitOrder:  # fmt: skip
+        """An order nobody has decided on yet."""
+        return SubmitOrder(
+            client_order_id=ClientOrderId(f"o{next(self.numbers)}"), bundle_id=BundleId("b"), leg=0,
+            purpose=Purpose.LEG, instrument_id=instrument.id, side=side,
+            price=parse_price(price) if isinstance(price, str) else price,
+            qty=parse_qty(qty) if isinstance(qty, str) else qty, tif=tif, ts=self.clock.now_ns(),
+        )  # fmt: skip
+
     def submit(
         self, instrument: Instrument, side: Side, price: str | Price, qty: str | Qty,
         tif: TimeInForce = TimeInForce.FAK,
     ) -> ClientOrderId:  # fmt: skip
         """Decide on an order and hand it to the venue, as the runner would."""
-        number = next(self.numbers)
-        order = SubmitOrder(
-            client_order_id=ClientOrderId(f"o{number}"), bundle_id=BundleId("b"), leg=0,
-            purpose=Purpose.LEG, instrument_id=instrument.id, side=side,
-            price=parse_price(price) if isinstance(price, str) else price,
-            qty=parse_qty(qty) if isinstance(qty, str) else qty, tif=tif, ts=self.clock.now_ns(),
-        )  # fmt: skip
+        order = self.request(instrument, side, price, qty, tif)
         self.requests[order.client_order_id] = order
+        number = next(self.numbers)
         self.state.apply(ev.DecisionMade(ts_event=order.ts, decision=number, orders=(order,)))
         self.venue.submit(Approved(order))
         return order.client_order_id
+
+    def operate(self, kind: OperationKind, market: Market, qty: str) -> OperationId:
+        """Decide on a split or merge and hand it to the venue."""
+        number = next(self.numbers)
+        pair = tuple((token, parse_qty(qty)) for token in (market.yes, market.no))
+        splits = kind is OperationKind.SPLIT
+        request = RunOperation(
+            operation_id=OperationId(f"p{number}"), bundle_id=BundleId("b"), kind=kind,
+            subject=market.id, burn=() if splits else pair, mint=pair if splits else (),
+            cash=Cash(-parse_qty(qty) if splits else parse_qty(qty)),
+        )  # fmt: skip
+        now_ns = self.clock.now_ns()
+        self.state.apply(ev.DecisionMade(ts_event=now_ns, decision=number, operations=(request,)))
+        self.venue.submit(Approved(request))
+        return request.operation_id
 
     def liquid(self, *, spread: int = 10**8) -> list[Instrument]:
         """Instruments with a book on both sides, the tightest first."""
@@ -244,6 +286,8 @@ def play(
                 await bench.venue.stop()
             for client in bench.opened:
                 await client.close()
+            for node in bench.nodes:
+                await node.close()
             await server.stop()
         return bench
 

@@ -3,12 +3,14 @@
 import pytest
 
 from fleet.domain import events as ev
-from fleet.domain.commands import TimeInForce
+from fleet.domain.commands import OperationKind, TimeInForce
 from fleet.domain.instruments import Side
 from fleet.domain.units import Price, Qty
 from fleet.runtime.recovery import query_of
 from fleet.venues.polymarket.cancel_all import cancel_all
+from fleet.venues.polymarket.client import Post
 from fleet.venues.polymarket.login import log_in
+from fleet.venues.polymarket.outcomes import Verdict
 from tests.contract.live_bench import LiveBench, play
 
 BUY, SELL, GTC = Side.BUY, Side.SELL, TimeInForce.GTC
@@ -258,5 +260,54 @@ def test_the_login_is_the_wallets_own_and_the_same_again() -> None:
         truth = await bench.venue.account(query_of(bench.state))
         assert truth.cash == 1_000 * 10**8
         assert truth.tokens == {}
+
+    play(story)
+
+
+def test_a_split_and_a_merge_go_through_the_chain_and_survive_a_crash() -> None:
+    async def story(bench: LiveBench) -> None:
+        market = next(m for m in bench.universe.markets.values() if not m.neg_risk)
+        bench.operate(OperationKind.SPLIT, market, "50")
+        await bench.until(lambda: "OperationConfirmed" in [f.KIND for f in bench.told])
+        assert await bench.reconcile() == ""
+        bench.agree()
+        assert bench.state.portfolio.cash == 950 * 10**8
+        merge = bench.operate(OperationKind.MERGE, market, "30")
+        await bench.until(lambda: merge in bench.hashes)
+        # Killed with the transaction signed and journalled, and its outcome not known.
+        await bench.venue.stop()
+        await bench.connect()
+        await bench.until(lambda: not bench.state.bundles.pending)
+        assert await bench.reconcile() == ""
+        bench.agree()
+        assert bench.state.portfolio.cash == 980 * 10**8
+        too_much = bench.operate(OperationKind.MERGE, market, "30")
+        await bench.until(lambda: not bench.state.bundles.pending)
+        assert [f.operation_id for f in bench.told if isinstance(f, ev.OperationRejected)] == [
+            too_much
+        ]
+
+    play(story)
+
+
+def test_forty_orders_a_second_draw_no_rate_limit() -> None:
+    async def story(bench: LiveBench) -> None:
+        client = bench.venue._client
+        token = bench.liquid()[0]
+        posts = []
+        for _ in range(160):
+            order = bench.request(token, BUY, token.tick, "5", GTC)
+            wire = bench.guard.sign_order(order, client.owner)
+            posts.append(Post(wire.venue_order_id, wire.body, is_buy=True))
+        began_ns = bench.clock.now_ns()
+        outcomes = [(await client.begin([post]))[0] for post in posts]
+        took_s = (bench.clock.now_ns() - began_ns) / 1e9
+        assert not [o for o in outcomes if "HTTP 429" in o.reason]
+        assert {o.verdict for o in outcomes} == {Verdict.ACCEPTED}
+        # 56 at once and 40 a second from then on; slower only if this machine is.
+        assert took_s >= (160 - 60) / 40
+        report = await cancel_all(bench.hosts, bench.credentials, patience_s=10)
+        assert report.clean
+        assert len(report.canceled) == 160
 
     play(story)
