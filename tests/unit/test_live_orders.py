@@ -286,6 +286,26 @@ def test_what_was_sent_after_a_look_began_is_not_judged_by_it() -> None:
     assert kinds(made) == ["OrderAccepted"]
 
 
+def test_a_look_that_began_before_the_acceptance_proves_no_absence() -> None:
+    """Chaos seed 188: such a look ended a delayed order, which then rested for ever."""
+    made = desk()
+    made.answered(A, accepted("delayed"), 11 * NS)
+    made.surveyed({}, 10 * NS, 12 * NS)
+    assert kinds(made) == ["OrderAccepted"]
+    made.surveyed({VA: seen()}, 13 * NS, 13 * NS)
+    assert [t.ours.client_order_id for t in made.due_cancels(14 * NS)] == [A]
+
+
+def test_an_order_that_was_missed_once_and_is_listed_again_is_still_cancelled() -> None:
+    made = desk()
+    made.answered(A, accepted("delayed"), 3 * NS)
+    made.surveyed({}, 5 * NS, 5 * NS)
+    made.surveyed({VA: seen()}, 6 * NS, 6 * NS)
+    assert [t.ours.client_order_id for t in made.due_cancels(7 * NS)] == [A]
+    made.surveyed({}, 8 * NS, 8 * NS)
+    assert kinds(made) == ["OrderAccepted"], "the looks before it was there do not count"
+
+
 def test_a_fill_of_a_lost_order_proves_it() -> None:
     made = desk()
     made.answered(A, LOST, 3 * NS)

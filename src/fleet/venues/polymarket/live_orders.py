@@ -288,6 +288,9 @@ class OrderDesk:
                 self._not_there(tracked, began_ns, now_ns)
 
     def _still_there(self, tracked: Tracked, now_ns: int) -> None:
+        if tracked.phase is Phase.ENDING and tracked.end == VANISHED and not tracked.proven:
+            # It was only not listed (a delayed order may not be): it rests after all.
+            tracked.phase, tracked.end, tracked.calm_ns = Phase.WORKING, "", 0
         if tracked.phase is not Phase.WORKING:
             return
         refused = tracked.gone and tracked.asked
@@ -315,6 +318,8 @@ class OrderDesk:
                     ts_event=now_ns, ts_recv=now_ns,
                     client_order_id=tracked.ours.client_order_id, reason=ABSENT))  # fmt: skip
             return
+        if began_ns <= tracked.told_ns:
+            return
         if not tracked.end:
             self._end(tracked, VANISHED, now_ns, proven=False)
         if not tracked.calm_ns:
@@ -333,7 +338,7 @@ class OrderDesk:
         if tracked.phase in {Phase.SENT, Phase.UNKNOWN}:
             tracked.phase = Phase.WORKING
         if not tracked.told:
-            tracked.told = True
+            tracked.told, tracked.told_ns = True, now_ns
             self._facts.append(ev.OrderAccepted(
                 ts_event=now_ns, ts_recv=now_ns,
                 client_order_id=tracked.ours.client_order_id,

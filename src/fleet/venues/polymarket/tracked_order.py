@@ -30,6 +30,8 @@ class Tracked:
     phase: Phase = Phase.SENT
     told: bool = False
     """Whether ``OrderAccepted`` was said, that is: the venue is known to have had it."""
+    told_ns: int = 0
+    """When that was; a look that began before it proves no absence. 0 in an earlier run."""
     filled: int = 0
     matched: int = 0
     """What the venue counts as matched; ``filled`` must come level with it."""
