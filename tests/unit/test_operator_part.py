@@ -189,6 +189,20 @@ def test_a_second_cancel_all_is_the_first(stage: Stage) -> None:
     assert stage.said(second) == (DONE, "all is being cancelled already")
 
 
+def test_a_cancel_all_while_a_flatten_sells_is_refused(stage: Stage) -> None:
+    stage.hold("10")
+    stage.ask("flatten")
+    stage.look()
+    number = stage.ask("cancel-all")
+    stage.look()
+    assert stage.said(number)[0] is FAILED
+    assert stage.trading() is TS.REDUCING
+    pause = stage.ask("pause")
+    stage.look()
+    assert stage.said(pause)[0] is DONE
+    assert stage.trading() is TS.HALTED
+
+
 def test_flatten_cancels_then_reduces_until_nothing_can_be_sold(stage: Stage) -> None:
     stage.hold("10", 2)
     stage.hold("4.99", 3)

@@ -185,7 +185,11 @@ class OperatorPart(Periodic):
     def _begin(self, asked: Asked) -> None:
         """Halt, so that all is cancelled; where trading goes back to is remembered."""
         state = self._runner.engine.state
-        if self._job is not None:  # A cancel-all while something is being cancelled already.
+        if self._job is not None and not self._job.cancelling:
+            self._answer(asked, AnswerState.FAILED, "a flatten has cancelled all and sells now;"
+                         " `fleet halt --bot` stops that too")  # fmt: skip
+            return
+        if self._job is not None:
             self._answer(asked, AnswerState.DONE, "all is being cancelled already")
             return
         flatten = asked.action == "flatten"
