@@ -27,8 +27,9 @@ from fleet.runtime.live_settings import LiveEnv
 from fleet.runtime.live_standing import LiveStanding, chain_reads, record_decision
 from fleet.runtime.session import Ground, SessionRefused
 from fleet.runtime.settings import FleetSettings, WalletEnv
-from fleet.runtime.smoke import smoke, smoke_order
+from fleet.runtime.smoke import Smoke, smoke_order
 from fleet.runtime.smoke_venue import ClobSmoke
+from fleet.runtime.spec import EXIT_RETRY
 from fleet.venues.polymarket.chain import ChainOperations
 from fleet.venues.polymarket.chain_account import wallet_problem
 from fleet.venues.polymarket.chain_node import ChainNode
@@ -156,18 +157,20 @@ async def _smoke(
     ground: Ground, access: LiveAccess, guard: SigningGuard, client: ClobClient
 ) -> None:
     venue = ClobSmoke(client, guard, access.hosts, ground.clock)
-    quotes = await venue.quotes(ground.state.universe.instruments.values())
-    order = smoke_order(quotes)
-    if order is None:
-        raise SessionRefused(
-            1,
-            "no market is far enough from its lowest price for the smoke order; start again later",
-        )
     store_file = ground.paths.gate(ground.spec.slug, ground.feed)
     with GateStore(store_file, bot=ground.spec.slug, feed=ground.feed) as store:
-        finding = await smoke(
-            venue, store, ground.clock, order, wait_ns=ground.loaded.of(LiveEnv).smoke_wait_ns
-        )
+        wait_ns = ground.loaded.of(LiveEnv).smoke_wait_ns
+        trial = Smoke(venue, store, ground.clock, wait_ns=wait_ns)
+        # What a crash left is ended before anything else can refuse this start.
+        _require([await trial.clear()])
+        order = smoke_order(await venue.quotes(ground.state.universe.instruments.values()))
+        if order is None:
+            raise SessionRefused(
+                EXIT_RETRY,
+                "no market is far enough from its lowest price for the smoke order; start again"
+                " later",
+            )
+        finding = await trial.run(order)
     logs.get("doctor").info("SMOKE", found=finding.found, result=finding.result.value)
     _require([finding])
 
