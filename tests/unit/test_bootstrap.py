@@ -26,6 +26,7 @@ from fleet.runtime import bootstrap, market_source, memory
 from fleet.runtime import bot as bot_module
 from fleet.runtime.bootstrap import load_settings, main, parse_arguments
 from fleet.runtime.settings import WalletEnv
+from fleet.runtime.spec import Start
 from fleet.strategies.arbitrage import Arbitrage
 from fleet.venues.port import EventSink, FeedHealth
 from tests.builders import NS, market_id, no, snapshot, universe, yes
@@ -96,7 +97,9 @@ def test_help_explains_itself(home: Home, capsys: pytest.CaptureFixture[str]) ->
 
 def test_paper_on_the_sandbox_is_the_default() -> None:
     arguments = parse_arguments(SPEC, [])
-    assert (arguments.mode, arguments.feed, arguments.duration) == ("paper", "sandbox", None)
+    assert (arguments.mode, arguments.feed, arguments.duration) == (None, None, None)
+    loaded = load_settings(SPEC, Paths(root=Path("/nowhere")), {})
+    assert SPEC.start(loaded) == Start(mode="paper", feed="sandbox")
     assert parse_arguments(SPEC, ["--replay", "x"]).mode == "replay"
 
 
@@ -203,6 +206,18 @@ def test_live_without_a_key_is_refused_with_the_cure(
     assert "ArbHunter cannot trade live" in told
     assert "set POLYMARKET_PRIVATE_KEY in .env" in told
     assert not (home.root / "var").exists()
+
+
+def test_settings_say_how_a_bot_starts_and_a_flag_overrules_them(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.env("ARB_MODE=live\nARB_FEED=polymarket\n")
+    assert home.run() == 78
+    assert "cannot trade live" in capsys.readouterr().err
+    assert home.run("--mode", "paper", "--dry-run") == 0
+    home.env("ARB_MODE=real\n")
+    assert home.run() == 78
+    assert "ARB_MODE" in capsys.readouterr().err
 
 
 def test_live_without_parity_is_refused_and_quotes_no_key(

@@ -204,7 +204,7 @@ def test_the_bot_explains_itself(home: Path) -> None:
 def test_live_is_refused_in_words(home: Path) -> None:
     done = _bot(home, "--mode", "live")
     assert done.returncode == 78
-    assert "not built yet" in done.stderr
+    assert "set POLYMARKET_PRIVATE_KEY in .env" in done.stderr
 
 
 def test_a_dry_run_without_env_passes_and_leaves_nothing(home: Path) -> None:

@@ -12,7 +12,7 @@ from fleet.engine.risk import RiskLimits
 from fleet.engine.state import View
 from fleet.ops.backup_settings import BackupSettings
 from fleet.runtime.settings import SHARED
-from fleet.runtime.spec import BotSpec, Loaded
+from fleet.runtime.spec import BotSpec, Loaded, Start
 from fleet.strategies.arbitrage import Arbitrage, ArbSettings
 from fleet.strategies.legs import ExecutionSettings
 
@@ -37,6 +37,18 @@ PROFILES: Final[Mapping[str, Profile]] = {
 class ArbEnv:
     """ArbHunter's settings. Threshold and size not given come from the profile."""
 
+    mode: str = setting(
+        "ARB_MODE",
+        one_of("paper", "live"),
+        "paper",
+        "how ArbHunter starts when no flag says it: paper, or live after every check of docs/live.md",
+    )
+    feed: str = setting(
+        "ARB_FEED",
+        one_of("sandbox", "polymarket"),
+        "sandbox",
+        "where ArbHunter trades when no flag says it: the local sandbox, or polymarket",
+    )
     profile: str = setting(
         "ARB_PROFILE",
         one_of(*PROFILES),
@@ -176,4 +188,5 @@ SPEC: Final = BotSpec(
     strategy=strategy,
     limits=limits,
     opportunity="ARB OPPORTUNITY",
+    start=lambda loaded: Start(mode=loaded.of(ArbEnv).mode, feed=loaded.of(ArbEnv).feed),
 )

@@ -58,14 +58,14 @@ def parse_arguments(spec: BotSpec, argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--mode",
         choices=[mode.value for mode in Mode],
-        help="paper: live market data, simulated venue (default); replay: recorded data, simulated"
-        " venue; live: real orders, after every check of docs/live.md",
+        help="paper: live market data, simulated venue (default, unless .env says live); replay:"
+        " recorded data, simulated venue; live: real orders, after every check of docs/live.md",
     )
     parser.add_argument(
         "--feed",
         choices=FEEDS,
-        default=FEEDS[0],
-        help="where market data comes from: the local sandbox (default) or Polymarket",
+        help="where market data comes from: the local sandbox (default, unless .env says otherwise)"
+        " or Polymarket",
     )
     parser.add_argument(
         "--replay",
@@ -85,7 +85,7 @@ def parse_arguments(spec: BotSpec, argv: Sequence[str]) -> argparse.Namespace:
         parser.error(f"--replay goes with --mode replay, not {arguments.mode}")
     if arguments.mode == Mode.REPLAY.value and not arguments.replay:
         parser.error("--mode replay needs --replay FILE...")
-    arguments.mode = Mode.REPLAY.value if arguments.replay else arguments.mode or Mode.PAPER.value
+    arguments.mode = Mode.REPLAY.value if arguments.replay else arguments.mode
     return arguments
 
 
@@ -104,12 +104,14 @@ def main(spec: BotSpec, argv: Sequence[str], environ: MutableMapping[str, str], 
     arguments = parse_arguments(spec, argv)
     os.umask(0o077)
     paths = Paths(root=Path(environ.get("FLEET_HOME") or home).absolute())
-    mode = Mode(arguments.mode)
     try:
         loaded = load_settings(spec, paths, environ)
     except ConfigError as error:
         _say(f"{spec.name} cannot start: the settings in {paths.env_file} need repair.\n{error}")
         return EXIT_STAY_DOWN
+    start = spec.start(loaded)
+    arguments.feed = arguments.feed or start.feed
+    mode = Mode(arguments.mode or start.mode)
     if mode is Mode.LIVE:
         return _live(spec, arguments, loaded, paths, environ)
     _drop_secrets(environ)

@@ -33,6 +33,14 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Mode and market place of a start, in the words of the flags."""
+
+    mode: str
+    feed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BotSpec:
     """What makes one bot different from another."""
 
@@ -49,3 +57,5 @@ class BotSpec:
     limits: Callable[[Loaded], RiskLimits]
     opportunity: str
     """The word a found idea is logged under."""
+    start: Callable[[Loaded], Start]
+    """How it starts when no flag says otherwise."""
