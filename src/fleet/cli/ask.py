@@ -78,7 +78,7 @@ def known_bots(state: FleetState) -> list[str]:
     reported = (
         status.bot
         for status in health.read_all(Paths(root=fleet_root()).var / "status")
-        if isinstance(status, health.BotStatus) and status.mode != "sandbox"
+        if isinstance(status, health.BotStatus) and not status.mode.startswith("sandbox")
     )
     by_name = {name.lower(): name for name in reported}
     by_name |= {lease.owner.lower(): lease.owner for lease in state.leases()}
