@@ -49,6 +49,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(self._jumping)
         self._owners: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
         self.set_task_factory(self._make_task)
+        self.connect: Callable[[asyncio.Protocol], asyncio.Transport] | None = None
+        """Where connections lead; there are no sockets here."""
 
     def time(self) -> float:
         return self._jumping.elapsed_s
@@ -62,6 +64,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **options)
         self._owners[task] = PROCESS.get()
         return task
+
+    async def create_connection(  # type: ignore[override]
+        self, factory: Callable[[], asyncio.Protocol], *_: object, **__: object
+    ) -> tuple[asyncio.Transport, asyncio.Protocol]:
+        """Join a protocol to whatever ``connect`` leads to. Raises ``OSError``."""
+        if self.connect is None:
+            raise ConnectionRefusedError("nothing listens")
+        protocol = factory()
+        transport = self.connect(protocol)
+        protocol.connection_made(transport)
+        return transport, protocol
 
     def tasks_of(self, process: str) -> list[asyncio.Task[Any]]:
         """The tasks of one process that are not done."""

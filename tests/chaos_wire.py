@@ -18,6 +18,7 @@ from typing import Any, Protocol, cast
 from unittest import mock
 from urllib.parse import urlsplit
 
+import h11
 import httpx
 from aiohttp import web
 from aiohttp.http_parser import RawRequestMessage
@@ -110,7 +111,7 @@ class Wire:
         self.tap = tap
         self._slow_s = slow_s
         self._chance = random.Random(f"{seed}:wire")
-        self.links: set[WireLink] = set()
+        self.links: set[WireLink | LaneTransport] = set()
         self.dead: set[str] = set()
         """Processes that are no more: nothing they send leaves, nothing reaches them."""
 
@@ -144,6 +145,53 @@ class Wire:
         ):
             yield
 
+    def lane(self, protocol: asyncio.Protocol) -> LaneTransport:
+        """A connection of bytes. Raises ``OSError`` if nothing listens."""
+        if self.server is None:
+            raise ConnectionRefusedError("connection refused")
+        return LaneTransport(self, protocol)
+
+    async def ask(
+        self,
+        server: Serving,
+        request: httpx.Request,
+        transport: _Transport,
+        timeout_s: float | None,
+    ) -> httpx.Response:
+        """Hand a request to a sandbox; its handler goes on whatever becomes of the sender.
+
+        Raises ``httpx.TransportError`` for an answer that does not come.
+        """
+        going = self.spawn(server.name, self._serve(server, request, transport))
+        self.tap.left(request)
+        waiting: set[asyncio.Future[Any]] = {going, transport.cut}
+        done, _ = await asyncio.wait(
+            waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        self.tap.answered(request)
+        if not done:
+            raise httpx.ReadTimeout("no answer in time", request=request)
+        if transport.cut.done() or going.cancelled() or going.exception() is not None:
+            broken = going.exception() if going.done() and not going.cancelled() else None
+            raise httpx.RemoteProtocolError("the connection was cut", request=request) from broken
+        return cast("httpx.Response", going.result())
+
+    async def _serve(
+        self, server: Serving, request: httpx.Request, transport: _Transport
+    ) -> httpx.Response:
+        await asyncio.sleep(self.delay_s())
+        try:
+            answer = await server.app._handle(_to_aiohttp(request, transport))
+        except Exception as error:
+            # A defect of the sandbox, which the venue would hide behind a 500.
+            self.tap.broke(error)
+            raise
+        assert isinstance(answer, web.Response)
+        self.tap.handled(request, answer)
+        content = answer.body if isinstance(answer.body, bytes) else b""
+        await asyncio.sleep(self.delay_s())
+        return httpx.Response(answer.status, headers=list(answer.headers.items()), content=content)
+
     def _transport(self, **_: object) -> WireTransport:
         return WireTransport(self)
 
@@ -165,47 +213,84 @@ class WireTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send and wait, as long as the request's own timeout says."""
         wire = self._wire
-        body = await request.aread()
+        await request.aread()
         wire.tap.leaving(request)
-        server = wire.server
-        if server is None:
+        if wire.server is None:
             raise httpx.ConnectError("connection refused", request=request)
-        transport = _Transport()
-        going = wire.spawn(server.name, self._serve(server, request, body, transport))
-        wire.tap.left(request)
         timeout_s = request.extensions.get("timeout", {}).get("read")
-        waiting: set[asyncio.Future[Any]] = {going, transport.cut}
-        done, _ = await asyncio.wait(
-            waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-        )
-        wire.tap.answered(request)
-        if not done:
-            raise httpx.ReadTimeout("no answer in time", request=request)
-        if transport.cut.done() or going.cancelled() or going.exception() is not None:
-            broken = going.exception() if going.done() and not going.cancelled() else None
-            raise httpx.RemoteProtocolError("the connection was cut", request=request) from broken
-        return cast("httpx.Response", going.result())
+        return await wire.ask(wire.server, request, _Transport(), timeout_s)
 
-    async def _serve(
-        self, server: Serving, request: httpx.Request, body: bytes, transport: _Transport
-    ) -> httpx.Response:
-        wire = self._wire
-        await asyncio.sleep(wire.delay_s())
+
+class LaneTransport(asyncio.Transport):
+    """A connection that is written bytes of HTTP/1.1, and answers in them."""
+
+    def __init__(self, wire: Wire, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self.wire, self._protocol = wire, protocol
+        self.process = PROCESS.get()
+        self._parser = h11.Connection(h11.SERVER)
+        self._lost = False
+        wire.links.add(self)
+
+    def write(self, content: bytes | bytearray | memoryview) -> None:
+        """A whole request."""
+        wire = self.wire
+        self._parser.receive_data(bytes(content))
+        head = self._parser.next_event()
+        assert isinstance(head, h11.Request)
+        body = b""
+        while isinstance(part := self._parser.next_event(), h11.Data):
+            body += part.data
+        assert isinstance(part, h11.EndOfMessage), "requests are written whole"
+        request = httpx.Request(
+            head.method.decode(), f"http://127.0.0.1{head.target.decode()}",
+            headers=list(head.headers), content=body,
+        )  # fmt: skip
+        wire.tap.leaving(request)
+        if wire.server is None:
+            self.broken("the sandbox is gone")
+            return
+        asyncio.get_running_loop().create_task(self._answer(wire.server, request))
+
+    async def _answer(self, server: Serving, request: httpx.Request) -> None:
         try:
-            answer = await server.app._handle(_to_aiohttp(request, body, transport))
-        except Exception as error:
-            # A defect of the sandbox, which the venue would hide behind a 500.
-            wire.tap.broke(error)
-            raise
-        assert isinstance(answer, web.Response)
-        wire.tap.handled(request, answer)
-        content = answer.body if isinstance(answer.body, bytes) else b""
-        await asyncio.sleep(wire.delay_s())
-        headers = [(name, text) for name, text in answer.headers.items()]
-        return httpx.Response(answer.status, headers=headers, content=content)
+            answer = await self.wire.ask(server, request, _Transport(), None)
+        except httpx.TransportError as error:
+            self.broken(str(error))
+            return
+        if self._lost:
+            return
+        names = {b"content-length", b"transfer-encoding", b"connection"}
+        headers = [(n, v) for n, v in answer.headers.raw if n.lower() not in names]
+        headers.append((b"content-length", b"%d" % len(answer.content)))
+        told = self._parser.send(h11.Response(status_code=answer.status_code, headers=headers))
+        told = (told or b"") + (self._parser.send(h11.Data(data=answer.content)) or b"")
+        told += self._parser.send(h11.EndOfMessage()) or b""
+        self._parser.start_next_cycle()
+        self._protocol.data_received(told)
+
+    def broken(self, reason: str) -> None:
+        """The connection is gone."""
+        if not self._lost:
+            self._lost = True
+            self.wire.links.discard(self)
+            if self.process not in self.wire.dead:
+                self._protocol.connection_lost(ConnectionResetError(reason))
+
+    def abort(self) -> None:
+        """Our side gives it up."""
+        self.broken("aborted")
+
+    close = abort
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def is_closing(self) -> bool:
+        return self._lost
 
 
-def _to_aiohttp(request: httpx.Request, body: bytes, transport: _Transport) -> web.Request:
+def _to_aiohttp(request: httpx.Request, transport: _Transport) -> web.Request:
     loop = asyncio.get_running_loop()
     headers = CIMultiDict((name, text) for name, text in request.headers.items())
     path = request.url.raw_path.decode("ascii")
@@ -216,7 +301,7 @@ def _to_aiohttp(request: httpx.Request, body: bytes, transport: _Transport) -> w
     )  # fmt: skip
     protocol: Any = _Protocol(transport)
     payload = StreamReader(protocol, 2**20, loop=loop)
-    payload.feed_data(body)
+    payload.feed_data(request.content)
     payload.feed_eof()
     task: Any = asyncio.current_task()
     return web.Request(message, payload, protocol, mock.Mock(), task, loop, client_max_size=1 << 20)

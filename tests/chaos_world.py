@@ -462,6 +462,7 @@ def play(seed: int, schedule: Schedule | None = None) -> Report:
     async def main(loop: VirtualLoop) -> Report:
         loop.set_exception_handler(_quiet)
         world = World(schedule or Schedule.of(seed), folder, loop)
+        loop.connect = world.wire.lane
         with world.wire.in_place():
             try:
                 await world.prepare()
