@@ -3,7 +3,8 @@
 Seeded runs of one wallet against the sandbox's chain over a real socket. The *journal* here is what
 a bot's journal keeps: the operation and its transaction's hash, written between ``prepare`` and
 ``send``. Between any two steps the process may die: then a new ``ChainOperations`` starts from the
-journal. Connections are cut before a request is acted on, or before its answer.
+journal. Connections are cut before a request is acted on, or before its answer, and the base fee
+jumps, so that transactions are stuck and voided.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ class Run:
         except VenueError:
             pass
         self.world.cut = ""
-        self.time_ns += 2 * 10**9
+        self.time_ns += self.chance.choice((2, 2, 2, 40)) * 10**9
+        if self.chance.random() < 0.05:
+            self.world.chain.base_fee_wei = self.chance.choice((30, 200, 900)) * 10**9
         self.world.blocks(self.chance.randint(0, 2))
 
     async def order(self) -> None:
@@ -140,7 +143,8 @@ def test_an_operation_is_mined_at_most_once_and_its_end_is_known(seed: int) -> N
             run = Run(world, node, random.Random(seed))
             for _ in range(STEPS):
                 await run.step()
-            for _ in range(60):
+            world.chain.base_fee_wei = 30 * 10**9
+            for _ in range(120):
                 if not run.open:
                     break
                 for known in list(run.open):
@@ -156,7 +160,7 @@ def test_an_operation_is_mined_at_most_once_and_its_end_is_known(seed: int) -> N
             assert world.exchange.cash(WALLET) * 100 == expected, f"seed {seed}"
             mined = {v.transaction_hash for v in world.exchange.operations(WALLET) if v.kind}
             assert mined == {k for k, v in run.ended.items() if v is ChainStatus.CONFIRMED}
-            assert run.kills and len(run.ended) > 3, f"seed {seed}: too little was tried"
+            assert run.kills and len(run.ended) > 1, f"seed {seed}: too little was tried"
         world.close()
 
     asyncio.run(scene())

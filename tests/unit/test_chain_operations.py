@@ -12,6 +12,7 @@ from fleet.domain.instruments import InstrumentId
 from fleet.domain.units import SCALE, Qty, parse_cash
 from fleet.venues.polymarket.chain import (
     PATIENCE_NS,
+    STUCK_NS,
     ChainOperations,
     ChainStatus,
     OperationFutile,
@@ -372,6 +373,46 @@ def test_a_transaction_that_is_stuck_is_outbid_by_a_void() -> None:
             outcome = await operations.outcome(stuck.transaction_hash)
             assert outcome.status is ChainStatus.DEAD
         assert world.exchange.cash(WALLET) == 100_000_000
+        world.close()
+
+    asyncio.run(scene())
+
+
+def test_what_waits_too_long_for_its_fees_is_given_up() -> None:
+    async def scene() -> None:
+        world = ChainWorld.make()
+        world.give(WALLET, 100)
+        market = world.market(neg_risk=False)
+        time_ns = 0
+        async with serving(world) as url, opened(url) as node:
+            operations = ChainOperations(
+                signer(), node, world.universe(), monotonic_ns=lambda: time_ns
+            )
+            split = operation(OperationKind.SPLIT, mint=legs(market, 40), dollars="-40")
+            stuck = await operations.prepare(split)
+            await operations.send(stuck)
+            world.chain.base_fee_wei *= 5
+            world.blocks(6)
+            for _ in range(5):
+                found = await operations.resolve(stuck.transaction_hash)
+                assert found.status is ChainStatus.PENDING
+                assert await node.nonce(WALLET, "pending") == 1
+                time_ns += STUCK_NS // 4
+            # The void that took its place waits too long as well, and is outbid in its turn.
+            world.chain.base_fee_wei *= 5
+            for _ in range(6):
+                found = await operations.resolve(stuck.transaction_hash)
+                assert found.status is ChainStatus.UNKNOWN
+                assert await node.nonce(WALLET, "pending") == 1
+                world.blocks(1)
+                time_ns += STUCK_NS // 4
+            world.blocks(6)
+            found = await operations.resolve(stuck.transaction_hash)
+            assert found.status is ChainStatus.DEAD
+            again = await operations.prepare(split)
+            assert await settle(world, operations, again) is ChainStatus.CONFIRMED
+            assert list(operations.unresolved) == []
+        assert world.exchange.cash(WALLET) == 60_000_000
         world.close()
 
     asyncio.run(scene())

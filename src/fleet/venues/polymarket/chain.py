@@ -23,7 +23,8 @@ know: perhaps never sent, perhaps still under way to it. A timeout of ``send`` p
 Once that is confirmed, nothing signed before it can be mined any more: an older hash without a
 receipt is DEAD. (An older nonce is not above the one the chain accepted for the void, because only
 one transaction is ever open.) ``resolve`` is ``outcome`` and does what can be done about UNKNOWN:
-it sends bytes it has again, and voids a journalled hash that stays unknown for ``PATIENCE_NS``.
+it sends bytes it has again, and voids a journalled hash that stays unknown for ``PATIENCE_NS`` or
+an operation that waits in the pool for ``STUCK_NS`` (its fees are too low by now).
 
 It needs the wallet for itself: a key that also signs elsewhere (a browser, a second fleet) can use
 a nonce up. Then a prepared transaction ends as DEAD, which is the truth; but nothing is lost.
@@ -58,6 +59,7 @@ CONFIRMATIONS: Final = 3
 reorganisations of one or two blocks."""
 GAS_MARGIN_PERCENT: Final = 30
 VOID_GAS: Final = 21_000
+STUCK_NS: Final = 180 * NS_PER_SECOND
 AGAIN_NS: Final = 10 * NS_PER_SECOND
 """How often bytes the node does not know are sent again."""
 PATIENCE_NS: Final = 20 * NS_PER_SECOND
@@ -273,20 +275,24 @@ class ChainOperations:
         Raises what ``outcome`` and the signer raise; asking again is always right.
         """
         found = await self.outcome(transaction_hash)
-        if found.status is not ChainStatus.UNKNOWN:
+        if found.status.final or found.block:
             self._since.pop(transaction_hash, None)
             return found
-        since = self._since.setdefault(transaction_hash, self._now_ns())
-        known = self._signed.get(transaction_hash)
-        if known is not None:
-            if self._now_ns() - since >= AGAIN_NS:
+        waited_ns = self._now_ns() - self._since.setdefault(transaction_hash, self._now_ns())
+        signed = self._signed.get(transaction_hash)
+        void = next((v for v in reversed(self._voids) if v in self._signed), transaction_hash)
+        if found.status is ChainStatus.PENDING:
+            if waited_ns >= STUCK_NS:
                 self._since[transaction_hash] = self._now_ns()
-                await self.send(known)
-            return found
-        waiting = [self._signed[void] for void in self._voids if void in self._signed]
-        if waiting:
-            await self.resolve(waiting[-1].transaction_hash)
-        elif self._now_ns() - since >= PATIENCE_NS:
+                await self.send(await self.void())
+        elif void != transaction_hash:
+            # The newest void decides about everything before it.
+            await self.resolve(void)
+        elif signed is not None:
+            if waited_ns >= AGAIN_NS:
+                self._since[transaction_hash] = self._now_ns()
+                await self.send(signed)
+        elif waited_ns >= PATIENCE_NS:
             await self.send(await self.void())
         return found
 
@@ -300,7 +306,7 @@ class ChainOperations:
         if int(receipt["status"]) == 1:
             moves = moves_in(receipt["logs"], self.address)
             return ChainOutcome(status=ChainStatus.CONFIRMED, block=block, moves=moves, fee_wei=fee)
-        reason = await self._revert_reason(receipt, block)
+        reason = await self._node.why_reverted(receipt)
         return ChainOutcome(status=ChainStatus.REVERTED, reason=reason, block=block, fee_wei=fee)
 
     async def _without_receipt(self, transaction_hash: str) -> ChainOutcome:
@@ -318,20 +324,6 @@ class ChainOperations:
             reason = "its nonce was used by another transaction"
             return ChainOutcome(status=ChainStatus.DEAD, reason=reason)
         return ChainOutcome(status=ChainStatus.UNKNOWN, reason="the node does not know it")
-
-    async def _revert_reason(self, receipt: dict[str, Any], block: int) -> str:
-        """The contract's words, from calling it again on the block before, if a node still can."""
-        try:
-            tx = await self._node.transaction(_hex(receipt["transactionHash"]))
-            if tx is None:
-                return "reverted"
-            call_data = bytes.fromhex(_hex(tx["input"])[2:])
-            await self._node.call(str(tx["to"]), call_data, sender=self.address, block=block - 1)
-        except NodeRefused as refusal:
-            return refusal.reason
-        except VenueError as error:
-            return f"reverted; the reason could not be read ({error})"
-        return "reverted; the call would pass on the block before (out of gas?)"
 
     # --- inside ------------------------------------------------------------------------------
 
@@ -391,8 +383,3 @@ class ChainOperations:
                 raise OperationUnfit(f"the chain knows no neg-risk market {event_market_id}")
             self._indices[event_market_id] = {MarketId(one): i for i, one in enumerate(found)}
         return self._indices[event_market_id]
-
-
-def _hex(value: Any) -> str:
-    """0x hex of what web3.py gives as bytes or text."""
-    return value if isinstance(value, str) else "0x" + bytes(value).hex()

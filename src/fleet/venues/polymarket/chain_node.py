@@ -180,6 +180,20 @@ class ChainNode:
         """A mined or waiting transaction; ``None`` if this node knows of no such thing."""
         return await self._found(self._eth.get_transaction(transaction_hash))
 
+    async def why_reverted(self, receipt: dict[str, Any]) -> str:
+        """The contract's words, from calling it again on the block before, if a node still can."""
+        try:
+            tx = await self.transaction(_hex(receipt["transactionHash"]))
+            if tx is None:
+                return "reverted"
+            call_data, block = bytes.fromhex(_hex(tx["input"])[2:]), int(receipt["blockNumber"])
+            await self.call(str(tx["to"]), call_data, sender=str(tx["from"]), block=block - 1)
+        except NodeRefused as refusal:
+            return refusal.reason
+        except VenueError as error:
+            return f"reverted; the reason could not be read ({error})"
+        return "reverted; the call would pass on the block before (out of gas?)"
+
     # --- the write ---------------------------------------------------------------------------
 
     async def send(self, raw: str) -> None:
@@ -248,3 +262,8 @@ def _revert_of(error: Any) -> bytes:
         return bytes.fromhex(text.removeprefix("0x"))
     except ValueError:
         return b""
+
+
+def _hex(value: Any) -> str:
+    """0x hex of what web3.py gives as bytes or text."""
+    return value if isinstance(value, str) else "0x" + bytes(value).hex()
