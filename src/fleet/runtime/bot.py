@@ -23,6 +23,7 @@ from fleet.journal.halts import HALTS, HaltCode
 from fleet.journal.store import JournalStore
 from fleet.ops.alerts import Alerts
 from fleet.runtime import memory, pm2
+from fleet.runtime.account_watch import AccountWatch
 from fleet.runtime.cast import Cast, Stage, build
 from fleet.runtime.components import ComponentFailed, Node, Supervisor
 from fleet.runtime.execution import Execution
@@ -174,13 +175,15 @@ class Bot:
                     self._stamp(cast.runner, ev.RunStarted, run_id=run_id, bot=self.spec.name,
                                 mode=self.mode.value, version=package.__version__)  # fmt: skip
                     if await self._reconciled(cast.runner, execution):
-                        self._complete(cast, fleet, channel)
+                        self._complete(cast, execution, fleet, channel)
                         await self._live(cast, execution, channel)
                         self._stamp(cast.runner, ev.RunStopped, run_id=run_id, reason=self._why)
             finally:
                 await cast.keeper.stop()
 
-    def _complete(self, cast: Cast, fleet: FleetState, channel: pm2.Channel | None) -> None:
+    def _complete(
+        self, cast: Cast, execution: Execution, fleet: FleetState, channel: pm2.Channel | None
+    ) -> None:
         """Add what supervises, bounds and shows a bot whose accounts agree."""
         board, guards = cast.board, cast.guards
         day_board = DayBoard(
@@ -192,9 +195,15 @@ class Bot:
             board, self.clock, channel=channel, day_board=day_board,
             write=lambda status: write_status(file, status),
         )  # fmt: skip
+        safety = self.loaded.of(SafetyEnv)
+        accounts = AccountWatch(
+            cast.runner, execution, self.clock, guards.safety.trip,
+            every_s=safety.reconcile_ns / NS_PER_SECOND,
+        )  # fmt: skip
         for node in (
-            *guards.nodes(board, self.loaded.of(SafetyEnv)),
+            *guards.nodes(board, safety),
             Node(component=status, requires=("feed",), required=False),
+            Node(component=accounts, required=False),
             *cast.shadows.nodes(),
         ):
             cast.supervisor.add(node)

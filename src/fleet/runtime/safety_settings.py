@@ -54,6 +54,12 @@ class SafetyEnv:
         "15",
         "the silence of the feed in seconds after which a bot whose orders rest is halted",
     )
+    reconcile_ns: int = setting(
+        "FLEET_RECONCILE_S",
+        seconds,
+        "60",
+        "the seconds between two comparisons of a running bot's journal with the venue's books",
+    )
     max_errors: int = setting(
         "FLEET_MAX_ERRORS_PER_MINUTE",
         count,

@@ -139,7 +139,7 @@ class PolymarketEnv:
         "POLYMARKET_RPC_URL",
         url("https", "http"),
         "https://polygon.drpc.org",
-        "the address of a Polygon node, for token operations of the live path; best one of your own",
+        "the address of a Polygon node, for token operations of the live path; best your own",
     )
     markets_max: int = setting(
         "POLYMARKET_MAX_MARKETS", count, "300", "the number of markets that are watched at most"

@@ -25,7 +25,7 @@ class Loaded:
 
     items: list[Any]
     stage_percent: int = 100
-    """The share of its sizes a bot may use (``staging``); 100 but for a live start in its stages."""
+    """The share of its sizes a bot may use (``staging``); 100 but in a live start's stages."""
 
     def of(self, kind: type[T]) -> T:
         """The settings of one type."""
