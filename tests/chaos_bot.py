@@ -142,21 +142,21 @@ class MortalGuard(SigningGuard):
 def earlier_orders(entries: Iterable[Entry], state: State) -> list[EarlierOrder]:
     """Every order of a journal as the live venue wants to know it."""
     requests: dict[str, SubmitOrder] = {}
-    signed: set[str] = set()
+    signed: dict[str, ev.VenueOrderId] = {}
     accepted: set[str] = set()
     for entry in entries:
         match entry.event:
             case ev.DecisionMade(orders=orders):
                 requests |= {order.client_order_id: order for order in orders}
-            case ev.OrderSigned(client_order_id=name):
-                signed.add(name)
+            case ev.OrderSigned(client_order_id=name, venue_order_id=venue_order_id):
+                signed[name] = venue_order_id
             case ev.OrderAccepted(client_order_id=name):
                 accepted.add(name)
             case _:
                 pass
     return [
         EarlierOrder(
-            request=request, signed=name in signed, accepted=name in accepted,
+            request=request, venue_order_id=signed.get(name), accepted=name in accepted,
             open=request.client_order_id in state.orders.open,
         )
         for name, request in requests.items()

@@ -101,7 +101,7 @@ class LiveBench:
         earlier = [
             EarlierOrder(
                 request=self.requests[order.client_order_id],
-                signed=order.venue_order_id is not None,
+                venue_order_id=order.venue_order_id,
                 accepted=order.status.value not in {"SUBMITTED", "REJECTED"},
                 open=order.open,
             )

@@ -52,6 +52,8 @@ NOBODY = AccountQuery(
 )  # fmt: skip
 QUICK = LiveSettings(heartbeat_s=0, look_s=0.05, check_s=0.2, idle_s=5, tick_s=0.01)
 NOW = LiveClock().now_ns()
+IDS = SigningGuard(KEY, instruments=WORLD, lease_alive=lambda: True)
+"""Tells the ids that orders have."""
 
 
 def order(number: int = 1, **changes: Any) -> SubmitOrder:
@@ -429,7 +431,10 @@ def test_a_fill_nobody_here_ordered_is_told_as_a_strangers() -> None:
 
 
 def earlier(number: int, *, signed: bool = True, accepted: bool = False) -> EarlierOrder:
-    return EarlierOrder(request=order(number), signed=signed, accepted=accepted, open=True)
+    return EarlierOrder(
+        request=order(number), venue_order_id=IDS.venue_order_id(order(number)) if signed else None,
+        accepted=accepted, open=True,
+    )  # fmt: skip
 
 
 def test_a_restart_adopts_rejects_or_ends_what_was_left_open(impatient: None) -> None:
@@ -470,7 +475,9 @@ def test_unsettled_trades_of_an_earlier_run_are_followed_to_their_end() -> None:
         assert (settled.trade_id, settled.status) == (known, ev.SettlementStatus.FAILED)
         assert truth.tokens == {}
 
-    closed = EarlierOrder(request=order(1), signed=True, accepted=True, open=False)
+    closed = EarlierOrder(
+        request=order(1), venue_order_id=IDS.venue_order_id(order(1)), accepted=True, open=False
+    )
     play(story, earlier=[closed])
 
 

@@ -179,7 +179,7 @@ def _earlier_orders(state: State) -> list[EarlierOrder]:
     return [
         EarlierOrder(
             request=_request_of(order),
-            signed=order.venue_order_id is not None,
+            venue_order_id=order.venue_order_id,
             accepted=order.status in _PROVES_ACCEPTED,
             open=order.open,
         )

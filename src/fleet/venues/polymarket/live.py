@@ -69,11 +69,11 @@ class LiveSettings:
 class EarlierOrder:
     """An order that the journal already has: as it was commanded, and how far it came.
 
-    One whose ``OrderSigned`` never became durable was never sent (``signed`` false).
+    One whose ``OrderSigned`` never became durable has no ``venue_order_id``: it was never sent.
     """
 
     request: SubmitOrder
-    signed: bool
+    venue_order_id: ev.VenueOrderId | None
     accepted: bool
     open: bool
 
@@ -125,12 +125,9 @@ class LiveVenue:
             self._resume(order)
 
     def _resume(self, order: EarlierOrder) -> None:
-        if order.signed:
-            self.desk.resume(
-                _ours(order.request, self._guard.venue_order_id(order.request)),
-                accepted=order.accepted,
-                is_open=order.open,
-            )
+        if order.venue_order_id is not None:
+            ours = _ours(order.request, order.venue_order_id)
+            self.desk.resume(ours, accepted=order.accepted, is_open=order.open)
         elif order.open:
             self._unsigned.add(order.request.client_order_id)
 

@@ -33,6 +33,7 @@ from fleet.venues.transport import Backoff
 
 ANSWER_BYTES_MAX: Final = 1024 * 1024
 CONNECT_S: Final = 5.0
+STABLE_S: Final = 10.0
 _END: Final = h11.EndOfMessage
 
 
@@ -161,7 +162,9 @@ class OrderLanes:
         """Requests that went out on a lane."""
 
     def start(self) -> None:
-        """Begin to connect; orders use httpx until a lane is up."""
+        """Begin to connect; orders use httpx until a lane is up. Starting twice is harmless."""
+        if self._keepers:
+            return
         context: ssl.SSLContext | None = None
         if self._secure:
             context = httpx.create_ssl_context()
@@ -172,10 +175,11 @@ class OrderLanes:
         """Close the connections."""
         for keeper in self._keepers:
             keeper.cancel()
+        lanes = tuple(self._lanes)
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        for lane in self._lanes:
+        self._keepers = []
+        for lane in lanes:
             lane.drop("closed here")
-        self._lanes.clear()
 
     @property
     def ready(self) -> int:
@@ -215,10 +219,14 @@ class OrderLanes:
                 self._log.warning("ORDER LANE not connected", reason=str(error))
                 await asyncio.sleep(backoff.next_ns() / NS_PER_SECOND)
                 continue
-            backoff.reset()
             self._lanes.append(lane)
+            began_s = loop.time()
             try:
                 await lane.lost
             finally:
                 self._lanes.remove(lane)
-            await asyncio.sleep(0)
+            # A server that accepts and drops is not hammered; an idle time-out costs no wait.
+            if loop.time() - began_s >= STABLE_S:
+                backoff.reset()
+            else:
+                await asyncio.sleep(backoff.next_ns() / NS_PER_SECOND)
