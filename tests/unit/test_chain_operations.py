@@ -443,6 +443,48 @@ def test_what_never_left_is_told_apart() -> None:
     asyncio.run(scene())
 
 
+def test_a_refusal_at_the_first_try_is_proof() -> None:
+    async def scene() -> None:
+        world = ChainWorld.make()
+        world.give(WALLET, 100)
+        market = world.market(neg_risk=False)
+        split = operation(OperationKind.SPLIT, mint=legs(market, 40), dollars="-40")
+        async with serving(world) as url, opened(url) as node:
+            operations = ChainOperations(signer(), node, world.universe())
+            prepared = await operations.prepare(split)
+            spent = (WALLET, 0, str(100 * 10**18))
+            world.state._db.execute("INSERT INTO account VALUES (?, ?, ?)", spent)
+            sent = await operations.send(prepared)
+            assert sent.status is SendStatus.REFUSED
+            assert "insufficient funds" in sent.reason
+            assert list(operations.unresolved) == []
+            # At a second try, or after a restart, the same words prove nothing.
+            again = await operations.send(prepared)
+            assert again.status is SendStatus.UNKNOWN
+        world.close()
+
+    asyncio.run(scene())
+
+
+def test_a_key_that_signs_elsewhere_makes_the_wallet_busy() -> None:
+    async def scene() -> None:
+        world = ChainWorld.make()
+        world.give(WALLET, 100)
+        market = world.market(neg_risk=False)
+        split = operation(OperationKind.SPLIT, mint=legs(market, 40), dollars="-40")
+        async with serving(world) as url, opened(url) as node:
+            stranger = ChainOperations(signer(), node, world.universe())
+            await stranger.send(await stranger.void())
+            operations = ChainOperations(signer(), node, world.universe())
+            with pytest.raises(WalletBusy, match="does the key sign elsewhere"):
+                await operations.prepare(split)
+            world.blocks(3)
+            assert (await operations.prepare(split)).nonce == 1
+        world.close()
+
+    asyncio.run(scene())
+
+
 def test_a_lost_answer_is_no_proof_and_the_chain_tells_later() -> None:
     async def scene() -> None:
         world = ChainWorld.make()
