@@ -8,19 +8,19 @@ guard, live venue, recovery. What stands around them here is what kills them: ``
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from fleet.clock import NS_PER_MS, NS_PER_SECOND
 from fleet.domain import events as ev
-from fleet.domain.commands import SubmitOrder
 from fleet.domain.instruments import Universe
 from fleet.engine.engine import Engine
 from fleet.engine.risk import Risk, RiskLimits
 from fleet.engine.state import State, View
-from fleet.journal.store import Entry, JournalStore
+from fleet.journal.store import JournalStore
+from fleet.runtime.live_session import _earlier_operations, _earlier_orders
 from fleet.runtime.recovery import missed_facts, overdue, query_of, reconcile
 from fleet.runtime.runner import Runner
 from fleet.strategies.arbitrage import Arbitrage, ArbSettings
@@ -33,9 +33,8 @@ from fleet.venues.polymarket.feed import MarketFeed, token_groups
 from fleet.venues.polymarket.guard import SigningGuard
 from fleet.venues.polymarket.hosts import Hosts
 from fleet.venues.polymarket.keys import SecretKey
-from fleet.venues.polymarket.live import EarlierOrder, LiveSettings, LiveVenue
+from fleet.venues.polymarket.live import LiveSettings, LiveVenue
 from fleet.venues.polymarket.live_account import Account, held_tokens
-from fleet.venues.polymarket.live_operations import EarlierOperation
 from fleet.venues.polymarket.shard import FeedSettings
 from fleet.venues.polymarket.user_feed import UserFeed
 from fleet.venues.port import VenueError
@@ -139,42 +138,6 @@ class MortalGuard(SigningGuard):
         return super().sign_orders(*arguments, **options)
 
 
-def earlier_orders(entries: Iterable[Entry], state: State) -> list[EarlierOrder]:
-    """Every order of a journal as the live venue wants to know it."""
-    requests: dict[str, SubmitOrder] = {}
-    signed: dict[str, ev.VenueOrderId] = {}
-    accepted: set[str] = set()
-    for entry in entries:
-        match entry.event:
-            case ev.DecisionMade(orders=orders):
-                requests |= {order.client_order_id: order for order in orders}
-            case ev.OrderSigned(client_order_id=name, venue_order_id=venue_order_id):
-                signed[name] = venue_order_id
-            case ev.OrderAccepted(client_order_id=name):
-                accepted.add(name)
-            case _:
-                pass
-    return [
-        EarlierOrder(
-            request=request, venue_order_id=signed.get(name), accepted=name in accepted,
-            open=request.client_order_id in state.orders.open,
-        )
-        for name, request in requests.items()
-    ]  # fmt: skip
-
-
-def earlier_operations(entries: Iterable[Entry], state: State) -> list[EarlierOperation]:
-    """The pending operations of a journal, with what was signed for them."""
-    hashes: dict[str, str] = {}
-    for entry in entries:
-        if isinstance(entry.event, ev.OperationSigned):
-            hashes[entry.event.operation_id] = entry.event.transaction_hash
-    return [
-        EarlierOperation(request=request, transaction_hash=hashes.get(name, ""))
-        for name, request in state.bundles.pending.items()
-    ]
-
-
 class BotProcess:
     """One life of the bot."""
 
@@ -208,9 +171,8 @@ class BotProcess:
     async def run(self) -> None:
         """Start-up, which is recovery, then trading until the end."""
         life, clock = self.life, self.clock
-        entries = list(self.store.read())
         state = State(self.universe)
-        for entry in entries:
+        for entry in self.store.read():
             state.apply(entry.event)
         engine = Engine(
             state=state,
@@ -222,7 +184,7 @@ class BotProcess:
         node = WireNode(self._hosts.rpc_url, chain_id=self._hosts.chain_id)
         node.wire = self._wire
         await node.open()
-        self.live = live = self._venue(runner, state, entries, node)
+        self.live = live = self._venue(runner, state, node)
         runner.execution = live
         self._stamp(ev.RunStarted, run_id=self.run_id, bot=BOT, mode=MODE, version="chaos")
         await live.start()
@@ -277,9 +239,7 @@ class BotProcess:
         assert self.runner is not None
         self.runner.handle(kind(ts_event=now_ns, ts_recv=now_ns, **fields))
 
-    def _venue(
-        self, runner: Runner, state: State, entries: Sequence[Entry], node: ChainNode
-    ) -> LiveVenue:
+    def _venue(self, runner: Runner, state: State, node: ChainNode) -> LiveVenue:
         guard = MortalGuard(
             self._key, instruments=self.universe.instruments, lease_alive=lambda: True,
             tick_of=lambda token: state.books[token].tick,
@@ -312,9 +272,9 @@ class BotProcess:
             journal=journal,
             sink=runner.put_facts,
             on_failure=runner.crashed,
-            earlier=earlier_orders(entries, state),
+            earlier=_earlier_orders(state),
             operations=chain,
-            earlier_operations=earlier_operations(entries, state),
+            earlier_operations=_earlier_operations(state),
             account=Account(
                 client, guard.wallet, adopted_ns=self._adopted_ns,
                 held=lambda: held_tokens(data_api, guard.wallet),
