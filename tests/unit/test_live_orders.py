@@ -211,6 +211,19 @@ def test_a_fak_sell_is_over_with_its_answer() -> None:
     assert kinds(made) == ["OrderAccepted", "OrderFilled", "OrderCanceled"]
 
 
+def test_a_delayed_fak_sell_is_over_when_it_is_matched_and_a_buy_made_by_hand_is_not() -> None:
+    made = desk(ours(side=Side.SELL), ours(B, VB))
+    for order, venue in ((A, VA), (B, VB)):
+        made.answered(order, accepted("delayed"), 3 * NS)
+        made.order_seen(seen(venue, matched="4", status="MATCHED"), 4 * NS)
+    sold, bought = made.get(A), made.get(B)
+    assert sold is not None
+    assert bought is not None
+    assert (sold.phase, bought.phase) == (Phase.ENDING, Phase.WORKING)
+    made.trade_seen(trade(maker("4", "0.52", side=Side.BUY), qty="4", side=Side.SELL), 4 * NS)
+    assert sold.phase is Phase.CLOSED
+
+
 def test_the_same_news_from_every_source_is_told_once() -> None:
     made = desk()
     for _ in range(2):

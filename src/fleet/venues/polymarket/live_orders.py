@@ -35,7 +35,7 @@ from typing import Final
 
 from fleet.clock import NS_PER_MS, NS_PER_SECOND
 from fleet.domain import events as ev
-from fleet.domain.commands import ClientOrderId, TimeInForce
+from fleet.domain.commands import ClientOrderId
 from fleet.domain.events import TradeId, VenueOrderId
 from fleet.domain.units import SCALE
 from fleet.venues.polymarket.live_fills import FINAL, FeesOf, Ours, fills_of
@@ -185,7 +185,7 @@ class OrderDesk:
             return
         if tracked.matched >= tracked.ours.qty:
             self._end(tracked, "matched", now_ns, proven=True)
-        elif not tracked.by_hand and tracked.ours.tif in {TimeInForce.FAK, TimeInForce.FOK}:
+        elif not tracked.rests:
             self._end(tracked, REST_KILLED, now_ns, proven=True)
 
     def canceled(self, venue_order_id: VenueOrderId, now_ns: int) -> None:
@@ -232,6 +232,9 @@ class OrderDesk:
             self._end(tracked, order.status or "canceled", now_ns, proven=True)
         elif order.matched_qty >= tracked.ours.qty:
             self._end(tracked, "matched", now_ns, proven=True)
+        elif order.status == "MATCHED" and not tracked.rests:
+            # Delayed at first, so its POST could not say it.
+            self._end(tracked, REST_KILLED, now_ns, proven=True)
         else:
             self._try_close(tracked, now_ns)
 

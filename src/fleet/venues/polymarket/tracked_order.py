@@ -59,6 +59,11 @@ class Tracked:
         return self.ours.tif is TimeInForce.FAK and self.ours.side is Side.BUY
 
     @property
+    def rests(self) -> bool:
+        """Whether the venue keeps what is left of it (a FAK BUY too: it went out as GTC)."""
+        return self.by_hand or self.ours.tif in {TimeInForce.GTC, TimeInForce.GTD}
+
+    @property
     def urgent(self) -> bool:
         """Whether only a look at the venue can bring it on."""
         return self.phase in {Phase.UNKNOWN, Phase.ENDING} or (
