@@ -37,6 +37,7 @@ class OddClob:
         self.cash = 1_000_000_000
         self.tokens: dict[str, int] = {}
         self.cancel_refusal = ""
+        self.pongs = True
         self.time_s = 1_760_000_000
         self.sockets: list[web.WebSocketResponse] = []
         self.port = 0
@@ -177,7 +178,8 @@ class OddClob:
         self.sockets.append(socket)
         async for message in socket:
             if message.data == "PING":
-                await socket.send_str("PONG")
+                if self.pongs:
+                    await socket.send_str("PONG")
             else:
                 self.requests.append(("WS", "/ws/user", message.data.encode()))
         return socket
