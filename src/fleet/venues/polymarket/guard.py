@@ -162,7 +162,7 @@ class SigningGuard:
     def sign_orders(
         self, requests: Sequence[SubmitOrder], owner: str, *, post_only: bool = False
     ) -> list[WireOrder | GuardRefused]:
-        """Sign each order or say why not, in the order given; all are hashed before one is signed."""
+        """Sign each order or say why not, in the order given; all are hashed first, then signed."""
         made: list[WireOrder | GuardRefused] = []
         built: list[tuple[int, SubmitOrder, ExchangeOrder]] = []
         for index, request in enumerate(requests):
