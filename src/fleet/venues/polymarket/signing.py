@@ -269,9 +269,7 @@ class OrderSigner:
         sign = self._key.sign_digest
         signatures = [sign(signs) + suffix for _, signs, suffix in hashed]
         return [
-            SignedOrder(
-                order=order, order_id="0x" + digest.hex(), signature="0x" + signature.hex()
-            )
+            SignedOrder(order=order, order_id="0x" + digest.hex(), signature="0x" + signature.hex())
             for order, (digest, _, _), signature in zip(orders, hashed, signatures, strict=True)
         ]
 
