@@ -155,7 +155,7 @@ class BotProcess:
         clock: Any,
         jitter: Callable[[], float],
         adopted_ns: int,
-        wire: Wire,
+        wire: Wire | None,
     ) -> None:
         self.life, self.clock, self._wire = life, clock, wire
         self.universe, self._limits, self._settings = universe, limits, settings
@@ -181,8 +181,7 @@ class BotProcess:
             journal=MortalJournal(self.store, life),
         )
         self.runner = runner = Runner(engine, clock, lambda: None)
-        node = WireNode(self._hosts.rpc_url, chain_id=self._hosts.chain_id)
-        node.wire = self._wire
+        node = self._node()
         await node.open()
         self.live = live = self._venue(runner, state, node)
         runner.execution = live
@@ -201,6 +200,22 @@ class BotProcess:
         for task in done:
             task.result()
         self.failure = runner.failure or "ended"
+
+    def _node(self) -> ChainNode:
+        url, chain_id = self._hosts.rpc_url, self._hosts.chain_id
+        if self._wire is None:
+            return ChainNode(url, chain_id=chain_id)
+        node = WireNode(url, chain_id=chain_id)
+        node.wire = self._wire
+        return node
+
+    def open_now(self) -> list[str]:
+        """What is open, under way or unsettled."""
+        if self.runner is None:
+            return ["the start"]
+        state = self.runner.engine.state
+        left = [*state.orders.open, *state.bundles.pending, *state.portfolio.unsettled_trades()]
+        return list(map(str, left))
 
     async def _reconcile(self, live: LiveVenue, state: State) -> str:
         assert self.runner is not None

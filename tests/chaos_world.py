@@ -410,12 +410,7 @@ class World:
                 return
 
     def _open(self) -> str:
-        bot = self.bot
-        if bot is None or bot.runner is None:
-            return "no bot"
-        state = bot.runner.engine.state
-        left = [*state.orders.open, *state.bundles.pending, *state.portfolio.unsettled_trades()]
-        return ", ".join(map(str, left))
+        return ", ".join(self.bot.open_now()) if self.bot is not None else "no bot"
 
     def _raise_problem(self) -> None:
         if self.problem is not None:
