@@ -1,4 +1,4 @@
-"""Faults of the markets themselves: ticks that become finer unannounced, trades that fail to settle.
+"""Faults of the markets: ticks that become finer unannounced, trades that fail to settle.
 
 Once a second each open market with a coarse tick has its chance. What is published is what any
 tick change publishes: the message, then fresh books. Settlements and delays draw their own chances,
