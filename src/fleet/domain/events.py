@@ -47,6 +47,8 @@ class TradingState(Enum):
 class SettlementStatus(Enum):
     """A fill's way to finality. FAILED reverses the fill."""
 
+    __hash__ = object.__hash__  # A member is one object; Enum's own hash is Python, and hot.
+
     MATCHED = "MATCHED"
     MINED = "MINED"
     CONFIRMED = "CONFIRMED"

@@ -35,7 +35,7 @@ class OperationStatus(Enum):
     REJECTED = "REJECTED"
 
 
-class LegState(Struct):
+class LegState(Struct, gc=False):
     """What became of one leg: shares filled and unwound, cash of each (fees in), tries."""
 
     filled: Qty = ZERO_QTY

@@ -45,6 +45,8 @@ DUST: Final = Qty(SCALE // 100)
 class OrderStatus(Enum):
     """Where an order stands."""
 
+    __hash__ = object.__hash__  # A member is one object; Enum's own hash is Python, and hot.
+
     SUBMITTED = "SUBMITTED"
     ACCEPTED = "ACCEPTED"
     PARTIALLY_FILLED = "PARTIALLY_FILLED"
@@ -57,6 +59,8 @@ class OrderStatus(Enum):
 
 class Fact(Enum):
     """What can be learned about an order."""
+
+    __hash__ = object.__hash__
 
     SIGN = "SIGN"
     ACCEPT = "ACCEPT"
@@ -121,7 +125,7 @@ _PROOF: Final = frozenset({_F.ACCEPT, _F.FILL, _F.LAST_FILL, _F.CANCEL, _F.REJEC
 """What settles the question of a lost order. Our own acts and a refused cancel prove nothing."""
 
 
-class Order(Struct, kw_only=True):
+class Order(Struct, kw_only=True, gc=False):
     """One order and what is known of it. ``spent`` is notional, ``fee`` the fees so far."""
 
     client_order_id: ClientOrderId

@@ -10,7 +10,9 @@ the last unit. Applying the same fill, settlement or operation twice equals appl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Final
+
+from msgspec import Struct
 
 from fleet.domain.commands import OperationId
 from fleet.domain.events import (
@@ -25,10 +27,11 @@ from fleet.domain.instruments import InstrumentId, Side
 from fleet.domain.units import ZERO_CASH, ZERO_QTY, Cash, Qty, notional_down, notional_up
 
 NS_PER_DAY = 86_400 * 1_000_000_000
+_MINED: Final = SettlementStatus.MINED
+_FINAL: Final = frozenset({SettlementStatus.CONFIRMED, SettlementStatus.FAILED})
 
 
-@dataclass(slots=True)
-class Position:
+class Position(Struct, gc=False):
     """Shares held, what they cost with fees, and how many of them are not settled yet."""
 
     qty: Qty = ZERO_QTY
@@ -55,8 +58,7 @@ class Position:
         self.cost = Cash(self.cost + cost)
 
 
-@dataclass(slots=True)
-class _Fill:
+class _Fill(Struct, gc=False):
     """What is needed to take a fill back."""
 
     instrument_id: InstrumentId
@@ -162,23 +164,22 @@ class Portfolio:
         if fill is None:
             self.anomaly = f"settlement {event.status.value} of unknown fill {event.trade_id}"
             return
-        final = {SettlementStatus.CONFIRMED, SettlementStatus.FAILED}
-        behind = {SettlementStatus.MATCHED, SettlementStatus.RETRYING}
-        if fill.status in final or fill.status is event.status:
+        was, status = fill.status, event.status
+        if was is status or was in _FINAL:
             return
-        if fill.status is SettlementStatus.MINED and event.status in behind:
+        was_free = was is _MINED
+        if was_free and status not in _FINAL:
             return  # A late report: mined is mined, and its tokens are not freed twice.
-        was_free = fill.status is SettlementStatus.MINED
-        fill.status = event.status
-        if event.status is SettlementStatus.FAILED:
+        fill.status = status
+        if status is SettlementStatus.FAILED:
             self.roll_day(event.ts_event or event.ts_recv)
             self._reverse(fill, freed=was_free)
-        elif event.status in {SettlementStatus.MINED, SettlementStatus.CONFIRMED} and not was_free:
+        elif not was_free and (status is _MINED or status is SettlementStatus.CONFIRMED):
             self._free(fill)
 
     def _free(self, fill: _Fill) -> None:
-        if fill.side is Side.BUY:
-            position = self.position(fill.instrument_id)
+        position = self.positions.get(fill.instrument_id)
+        if position is not None and fill.side is Side.BUY:
             position.unsettled = Qty(max(0, position.unsettled - fill.qty))
 
     def _reverse(self, fill: _Fill, *, freed: bool) -> None:
@@ -247,8 +248,7 @@ class Portfolio:
 
     def unsettled_trades(self) -> list[TradeId]:
         """The fills that are neither CONFIRMED nor FAILED yet, oldest first."""
-        final = {SettlementStatus.CONFIRMED, SettlementStatus.FAILED}
-        return [trade_id for trade_id, fill in self._fills.items() if fill.status not in final]
+        return [trade_id for trade_id, fill in self._fills.items() if fill.status not in _FINAL]
 
     def day_loss(self, now_ns: int) -> Cash:
         """What was lost (positive) in realised profit and fees on the UTC day of ``now_ns``."""

@@ -37,7 +37,7 @@ class Codec:
         self._kinds = kinds
         self._upcasters = upcasters
         self._encode = msgspec.json.Encoder().encode
-        self._decoders: dict[str, Callable[[bytes], Event]] = {}
+        self._decoders: dict[tuple[str, int], Callable[[bytes], Event]] = {}
 
     def encode(self, event: object) -> tuple[str, int, bytes]:
         """Kind, version and body of a durable event.
@@ -50,21 +50,26 @@ class Codec:
 
     def decode(self, kind: str, version: int, body: bytes) -> Event:
         """The event of a stored body. Raises ``JournalDamaged`` if it cannot be read."""
+        decoder = self._decoders.get((kind, version))
+        if decoder is None:
+            decoder = self._decoders[kind, version] = self._decoder(kind, version)
+        try:
+            return decoder(body)
+        except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+            raise JournalDamaged(f"a {kind} cannot be read: {error}; {RESTORE_CURE}") from error
+
+    def _decoder(self, kind: str, version: int) -> Callable[[bytes], Event]:
         known = self._kinds.get(kind)
         if known is None:
             raise JournalDamaged(
                 f"unknown kind {kind!r}: written by newer code, or damaged; run the code that"
                 f" wrote it, or {RESTORE_CURE}"
             )
-        try:
-            if version != known.VERSION:
-                body = self._lift(kind, version, known.VERSION, body)
-            decoder = self._decoders.get(kind)
-            if decoder is None:
-                decoder = self._decoders[kind] = msgspec.json.Decoder(known).decode
-            return decoder(body)
-        except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
-            raise JournalDamaged(f"a {kind} cannot be read: {error}; {RESTORE_CURE}") from error
+        decode: Callable[[bytes], Event] = msgspec.json.Decoder(known).decode
+        wanted = known.VERSION
+        if version == wanted:
+            return decode
+        return lambda body: decode(self._lift(kind, version, wanted, body))
 
     def _lift(self, kind: str, version: int, wanted: int, body: bytes) -> bytes:
         content: Body = msgspec.json.decode(body, type=dict)
