@@ -77,16 +77,16 @@ class FleetHome:
     # --- programs -----------------------------------------------------------------------------
 
     @contextmanager
-    def sandbox(self) -> Iterator[None]:
-        """The local market, without PM2."""
+    def sandbox(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """The local market, without PM2; ended in order at the end if it still runs."""
         command = [sys.executable, "-m", "fleet.cli.main", "sandbox", "--root", str(self.root)]
         out = (self.paths.logs / "sandbox-out.log").open("ab")
         process = subprocess.Popen(
-            [*command, *MARKET], env=self.env, stdout=out, stderr=subprocess.STDOUT
+            [*command, *MARKET, *arguments], env=self.env, stdout=out, stderr=subprocess.STDOUT
         )
         try:
             until(lambda: self._ready("sandbox", process.pid), "the sandbox is ready")
-            yield
+            yield process
         finally:
             process.terminate()
             process.wait(10)
@@ -112,7 +112,7 @@ class FleetHome:
         env = self.env if pm2 is None else {**self.env, "PM2_HOME": str(pm2.home)}
         return subprocess.run(
             [sys.executable, "-m", "fleet.cli.main", *arguments],
-            env=env, capture_output=True, text=True, timeout=30, check=False,
+            env=env, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
     # --- what they say ------------------------------------------------------------------------
