@@ -37,7 +37,7 @@ def cancel_direct(feed: str, wait_s: float) -> int:
     paths = Paths(root=fleet_root())
     try:
         wallet = load_wallet(paths, os.environ)
-        hosts = _hosts(feed, paths)
+        hosts = hosts_of(feed, paths)
         report = asyncio.run(_cancel(hosts, wallet, wait_s))
     except ConfigError as error:
         print(f"fleet cancel-all: {error}", file=sys.stderr)
@@ -52,8 +52,11 @@ def cancel_direct(feed: str, wait_s: float) -> int:
     return _tell(report, hosts)
 
 
-def _hosts(feed: str, paths: Paths) -> Hosts:
-    """The venue's addresses from the settings of ``.env``, overruled by the environment."""
+def hosts_of(feed: str, paths: Paths) -> Hosts:
+    """The venue's addresses from the settings of ``.env``, overruled by the environment.
+
+    Raises ``ConfigError``, or ``ValueError`` for an address that cannot be used.
+    """
     pairs = {**read_env_file(paths.env_file, dotenv_values), **os.environ}
     return live_hosts(feed, load(PolymarketEnv, pairs), load(SandboxEnv, pairs))
 

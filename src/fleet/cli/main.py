@@ -29,6 +29,8 @@ COMMANDS: Final = {
     "replay": Command("fleet.cli.replay", "replay tapes or recordings through the whole engine"),
     "doctor": Command("fleet.cli.doctor", "check everything a live start needs, start nothing"),
     "parity": Command("fleet.cli.parity", "judge paper by the live quotes: may it go live?"),
+    "approve": Command("fleet.cli.approve", "let the venue's contracts use a plain-key wallet"),
+    "cash": Command("fleet.cli.cash", "tell a live bot's journal of a deposit or withdrawal"),
     "evaluate": Command("fleet.cli.evaluate", "measure a strategy on recorded quotes"),
     "sandbox": Command("fleet.cli.sandbox", "run the local market on 127.0.0.1"),
     "backup": Command("fleet.cli.backup", "steps of backup.sh: copy, export, verify"),
