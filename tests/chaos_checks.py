@@ -11,7 +11,7 @@ Each raises ``Disproved`` and says what does not hold.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fleet.domain import events as ev
@@ -191,6 +191,13 @@ def at_rest(state: State) -> None:
     ]  # fmt: skip
     if left:
         raise Disproved(f"still open at the end: {left}")
+
+
+def nothing_rests(active: Iterable[str]) -> None:
+    """``active`` are the ids the exchange still works on; the journal knows of none."""
+    left = list(active)
+    if left:
+        raise Disproved(f"orders rest at the exchange that the journal holds for over: {left}")
 
 
 class Posted:

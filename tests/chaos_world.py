@@ -35,7 +35,7 @@ from fleet.venues.polymarket.keys import SecretKey
 from fleet.venues.port import VenueError
 from fleet.venues.transport import HttpSettings, JsonClient
 from tests.chaos_bot import BotProcess, Killed, Mortal, Point
-from tests.chaos_checks import JournalWatch, Posted, Seen, at_rest, same_holdings
+from tests.chaos_checks import JournalWatch, Posted, Seen, at_rest, nothing_rests, same_holdings
 from tests.chaos_loop import PROCESS, LoopClock, VirtualLoop, run_virtually
 from tests.chaos_sandbox import SandboxProcess
 from tests.chaos_wire import Wire, WireTransport
@@ -429,6 +429,7 @@ class World:
                     raise Disproved(f"entry {entry.seq}: {error}") from error
         at_rest(watch.state)
         exchange = self.sandbox.server.exchange
+        nothing_rests(exchange.state.active)
         same_holdings(
             watch.state, cash=exchange.cash(KEY.address), tokens=exchange.tokens(KEY.address)
         )

@@ -18,9 +18,8 @@ import pytest
 
 from fleet.domain import events as ev
 from fleet.sandbox.server import SandboxSettings
-from fleet.venues.polymarket import guard
+from fleet.venues.polymarket import live_fills, live_orders
 from fleet.venues.polymarket.client import ClobClient
-from fleet.venues.polymarket.outcomes import Outcome, Verdict
 from tests import chaos_bot, chaos_sandbox
 from tests.chaos_bot import Killed, Point
 from tests.chaos_checks import Posted
@@ -91,25 +90,29 @@ def found_out() -> str:
     pytest.fail(f"{len(TRIES)} lives held with a broken part")
 
 
-def test_a_timeout_read_as_a_rejection_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = ClobClient.post
+def test_a_fill_told_under_a_new_name_each_time_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, sightings = live_fills.fills_of, itertools.count()
 
-    async def post(self: ClobClient, posts: Sequence[Any]) -> list[Outcome]:
-        outcomes = await real(self, posts)
+    def fills_of(*arguments: Any) -> list[ev.OrderFilled]:
+        number = next(sightings)
         return [
-            msgspec.structs.replace(o, verdict=Verdict.REJECTED)
-            if o.verdict is Verdict.UNKNOWN
-            else o
-            for o in outcomes
+            msgspec.structs.replace(fill, trade_id=ev.TradeId(f"{fill.trade_id}-{number}"))
+            for fill in real(*arguments)
         ]
 
-    monkeypatch.setattr(ClobClient, "post", post)
+    monkeypatch.setattr(live_orders, "fills_of", fills_of)
     assert found_out()
 
 
-def test_a_new_salt_after_each_start_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    salts = itertools.count(1)
-    monkeypatch.setattr(guard, "salt_of", lambda *_: next(salts))
+def test_a_survey_that_shows_no_trades_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty answer that is believed: the fills a dead stream did not tell are never learnt."""
+
+    async def trades(_: ClobClient, **__: object) -> list[object]:
+        return []
+
+    monkeypatch.setattr(ClobClient, "trades", trades)
     assert found_out()
 
 

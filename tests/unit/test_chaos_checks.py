@@ -21,7 +21,7 @@ from tests.builders import (
     universe,
     yes,
 )
-from tests.chaos_checks import JournalWatch, Posted, at_rest, same_holdings
+from tests.chaos_checks import JournalWatch, Posted, at_rest, nothing_rests, same_holdings
 from tests.proof import Disproved
 
 LIMITS = RiskLimits(
@@ -146,6 +146,12 @@ def test_what_is_open_or_unsettled_is_not_rest(left: int) -> None:
     with pytest.raises(Disproved, match="still open"):
         at_rest(watched(GOOD[:left]).state)
     at_rest(State())
+
+
+def test_an_order_that_rests_unknown_is_found() -> None:
+    nothing_rests([])
+    with pytest.raises(Disproved, match="0xa"):
+        nothing_rests(["0xa"])
 
 
 def body(salt: int, price: str = "5", token: str = "1") -> bytes:
