@@ -448,7 +448,7 @@ def _is_transaction(request: httpx.Request) -> bool:
 
 
 def play(seed: int, schedule: Schedule | None = None) -> Report:
-    """One life from its seed. Raises what it disproves; the files are kept then, and named."""
+    """One life from its seed. Raises what it disproves."""
     random.seed(seed)
     shared = Path("/dev/shm")
     folder = Path(
@@ -468,9 +468,11 @@ def play(seed: int, schedule: Schedule | None = None) -> Report:
             finally:
                 world.loop.call_soon(lambda: None)
 
-    report = run_virtually(main)
+    try:
+        report = run_virtually(main)
+    finally:
+        shutil.rmtree(folder)
     assert isinstance(report, Report)
-    shutil.rmtree(folder)
     return report
 
 
