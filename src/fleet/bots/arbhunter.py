@@ -41,7 +41,7 @@ class ArbEnv:
         "ARB_MODE",
         one_of("paper", "live"),
         "paper",
-        "how ArbHunter starts when no flag says it: paper, or live after every check of docs/live.md",
+        "how ArbHunter starts when no flag says it: paper, or live after the checks of docs/live.md",
     )
     feed: str = setting(
         "ARB_FEED",
@@ -175,6 +175,12 @@ def strategy(loaded: Loaded, view: View) -> Arbitrage:
     return Arbitrage(replace(settings, trade_size=size), view)
 
 
+def start(loaded: Loaded) -> Start:
+    """How it starts when no flag says otherwise."""
+    env = loaded.of(ArbEnv)
+    return Start(mode=env.mode, feed=env.feed)
+
+
 KNOWN: Final[tuple[type, ...]] = (*SHARED, BackupSettings, ArbEnv)
 """Every settings type of the fleet; a later bot adds its own here."""
 
@@ -188,5 +194,5 @@ SPEC: Final = BotSpec(
     strategy=strategy,
     limits=limits,
     opportunity="ARB OPPORTUNITY",
-    start=lambda loaded: Start(mode=loaded.of(ArbEnv).mode, feed=loaded.of(ArbEnv).feed),
+    start=start,
 )

@@ -1,8 +1,8 @@
 """Tell a live bot's journal of money that came into its wallet, or left it, from outside.
 
 A deposit or withdrawal is a difference between journal and venue, and a bot refuses to start with
-one, as it should. This writes it down, with the reason, so that both agree again. AMOUNT is dollars,
-negative for what left. The bot must be stopped; nothing is moved, only recorded.
+one, as it should. This writes it down, with the reason, so that both agree again. AMOUNT is
+dollars, negative for what left. The bot must be stopped; nothing is moved, only recorded.
 
 Exit codes: 0 recorded, 75 the bot is running, 78 there is no such journal or it cannot be written,
 2 wrong words.

@@ -3,7 +3,8 @@
 Every ``every_s`` the venue is asked for its books. What the journal had missed is handed to the
 engine as at a start; then cash and tokens must agree. Orders fill while the answer travels, so one
 difference proves nothing: only one that stands, word for word, in readings ``again_s`` apart, with
-nothing missed in between, is told. A venue that does not answer is no difference; it is asked again.
+nothing missed in between, is told. A venue that does not answer is no difference; it is asked
+again.
 """
 
 from __future__ import annotations
