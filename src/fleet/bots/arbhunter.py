@@ -41,13 +41,13 @@ class ArbEnv:
         "ARB_MODE",
         one_of("paper", "live"),
         "paper",
-        "how ArbHunter starts when no flag says it: paper, or live after the checks of docs/live.md",
+        "how ArbHunter starts if no flag says it: paper, or live, through the gate of docs/live.md",
     )
     feed: str = setting(
         "ARB_FEED",
         one_of("sandbox", "polymarket"),
         "sandbox",
-        "where ArbHunter trades when no flag says it: the local sandbox, or polymarket",
+        "where ArbHunter trades if no flag says it: the local sandbox, or polymarket",
     )
     profile: str = setting(
         "ARB_PROFILE",
