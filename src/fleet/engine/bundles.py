@@ -154,6 +154,20 @@ def _worth(plan: LegPlan, leg: LegState) -> int:
     return -leg.cash * leg.unwound // leg.filled if leg.filled else 0
 
 
+class BundlesImage(Struct, frozen=True, kw_only=True):
+    """All bundles and operations, oldest first; a bundle holds its operations."""
+
+    bundles: list[Bundle]
+    open: list[BundleId]
+    operations: list[tuple[OperationId, BundleId | None]]
+    """Every operation and the bundle it belongs to."""
+    loose: list[OperationState]
+    """The operations that belong to no bundle."""
+    pending: list[OperationId]
+    totals: LedgerTotals
+    anomaly: str
+
+
 class Bundles:
     """All bundles of a journal."""
 
@@ -167,6 +181,43 @@ class Bundles:
         self._pending: dict[OperationId, RunOperation] = {}
         self.totals = LedgerTotals()
         self.anomaly = ""
+
+    def image(self) -> BundlesImage:
+        """All of it as one record, which shares its bundles: store it before anything moves on."""
+        return BundlesImage(
+            bundles=list(self._bundles.values()),
+            open=list(self._open),
+            operations=[
+                (operation_id, bundle.id if bundle is not None else None)
+                for operation_id, (bundle, _) in self._operations.items()
+            ],
+            loose=[state for bundle, state in self._operations.values() if bundle is None],
+            pending=list(self._pending),
+            totals=self.totals,
+            anomaly=self.anomaly,
+        )
+
+    def restore(self, image: BundlesImage) -> None:
+        """Become what ``image`` shows; it belongs to these bundles from now on.
+
+        Raises ``KeyError`` if it names a bundle or an operation that it does not hold.
+        """
+        bundles = self._bundles = {bundle.id: bundle for bundle in image.bundles}
+        self._open = {bundle_id: bundles[bundle_id] for bundle_id in image.open}
+        states = {state.operation_id: state for state in image.loose}
+        for bundle in image.bundles:
+            for state in bundle.operations:
+                states[state.operation_id] = state
+        self._operations = {
+            operation_id: (bundles[bundle_id] if bundle_id is not None else None,
+                           states[operation_id])
+            for operation_id, bundle_id in image.operations
+        }  # fmt: skip
+        self._pending = {
+            operation_id: states[operation_id].command for operation_id in image.pending
+        }
+        self.totals = image.totals
+        self.anomaly = image.anomaly
 
     def __len__(self) -> int:
         """How many bundles this journal ever held."""

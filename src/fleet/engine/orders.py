@@ -157,6 +157,14 @@ class Order(Struct, kw_only=True, gc=False):
         return Qty(max(0, self.qty - self.filled)) if self.open else ZERO_QTY
 
 
+class OrdersImage(Struct, frozen=True, kw_only=True):
+    """All orders, oldest first, and the ids of the open ones."""
+
+    orders: list[Order]
+    open: list[ClientOrderId]
+    anomaly: str
+
+
 class Orders:
     """All orders of a journal: a fold of decisions and venue facts."""
 
@@ -168,6 +176,21 @@ class Orders:
         self._open: dict[ClientOrderId, Order] = {}
         self.anomaly = ""
         """The newest contradiction between journal and venue, in words; empty when none."""
+
+    def image(self) -> OrdersImage:
+        """All of it as one record, which shares its orders: store it before anything moves on."""
+        return OrdersImage(
+            orders=list(self._orders.values()), open=list(self._open), anomaly=self.anomaly
+        )
+
+    def restore(self, image: OrdersImage) -> None:
+        """Become what ``image`` shows; it belongs to these orders from now on.
+
+        Raises ``KeyError`` if it names an open order that it does not hold.
+        """
+        self._orders = {order.client_order_id: order for order in image.orders}
+        self._open = {order_id: self._orders[order_id] for order_id in image.open}
+        self.anomaly = image.anomaly
 
     def __len__(self) -> int:
         """How many orders this journal holds."""

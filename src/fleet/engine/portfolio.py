@@ -71,6 +71,23 @@ class _Fill(Struct, gc=False):
     status: SettlementStatus = SettlementStatus.MATCHED
 
 
+class PortfolioImage(Struct, frozen=True, kw_only=True):
+    """Everything a portfolio knows, as one record."""
+
+    cash: Cash
+    deposited: Cash
+    realised: Cash
+    fees: Cash
+    positions: dict[InstrumentId, Position]
+    day: int
+    day_realised: Cash
+    day_turnover: Cash
+    anomaly: str
+    fills: dict[TradeId, _Fill]
+    operations: set[OperationId]
+    deposits: set[str]
+
+
 class Portfolio:
     """What we own and what it has earned."""
 
@@ -104,6 +121,38 @@ class Portfolio:
         self._fills: dict[TradeId, _Fill] = {}
         self._operations: set[OperationId] = set()
         self._deposits: set[str] = set()
+
+    def image(self) -> PortfolioImage:
+        """All of it as one record, which shares its parts: store it before anything moves on."""
+        return PortfolioImage(
+            cash=self.cash,
+            deposited=self.deposited,
+            realised=self.realised,
+            fees=self.fees,
+            positions=self.positions,
+            day=self.day,
+            day_realised=self.day_realised,
+            day_turnover=self.day_turnover,
+            anomaly=self.anomaly,
+            fills=self._fills,
+            operations=self._operations,
+            deposits=self._deposits,
+        )
+
+    def restore(self, image: PortfolioImage) -> None:
+        """Become what ``image`` shows; it belongs to this portfolio from now on."""
+        self.cash = image.cash
+        self.deposited = image.deposited
+        self.realised = image.realised
+        self.fees = image.fees
+        self.positions = image.positions
+        self.day = image.day
+        self.day_realised = image.day_realised
+        self.day_turnover = image.day_turnover
+        self.anomaly = image.anomaly
+        self._fills = image.fills
+        self._operations = image.operations
+        self._deposits = image.deposits
 
     @property
     def cost(self) -> Cash:

@@ -53,7 +53,8 @@ class State:
         self.rejected_frames = 0
         self.anomaly = ""
         """The newest contradiction; the engine halts on it and clears it."""
-        self._fills: dict[ev.TradeId, ev.OrderFilled] = {}
+        self.unsettled: dict[ev.TradeId, ev.OrderFilled] = {}
+        """The fills that may still fail."""
         self._handlers: Mapping[type, Callable[..., None]] = {
             ev.BookChanged: self._book_changed,
             ev.BookSnapshot: self._book_snapshot,
@@ -201,7 +202,7 @@ class State:
     def _filled(self, event: ev.OrderFilled) -> None:
         if not self.portfolio.fill(event):
             return
-        self._fills[event.trade_id] = event
+        self.unsettled[event.trade_id] = event
         order = self.orders.fill(event)
         if order is not None:
             self.bundles.note_fill(order, event)
@@ -212,13 +213,13 @@ class State:
         self.portfolio.settle(event)
         after = self.portfolio.settlement(event.trade_id)
         failed = ev.SettlementStatus.FAILED
-        fill = self._fills.get(event.trade_id)
+        fill = self.unsettled.get(event.trade_id)
         if fill is not None and after is failed and before is not failed:
             order = self.orders.get(fill.client_order_id)
             if order is not None:
                 self.bundles.note_fill(order, fill, failed=True)
         if after in {failed, ev.SettlementStatus.CONFIRMED}:
-            self._fills.pop(event.trade_id, None)
+            self.unsettled.pop(event.trade_id, None)
         self._collect_anomalies()
 
     def _operated(self, event: ev.OperationConfirmed) -> None:

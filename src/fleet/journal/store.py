@@ -149,7 +149,7 @@ class JournalReader:
         """
         kinds = self._codec
         try:
-            crc = self._crc_of(after_seq)
+            crc = self.crc_at(after_seq)
             seq = after_seq
             while rows := self._db.execute(_SELECT, (seq, _CHUNK)).fetchall():
                 for row in rows:
@@ -169,6 +169,28 @@ class JournalReader:
                     yield Entry(seq, run_id, ts_event, ts_recv, kind, version, cause, event)
         except database.DRIVER_ERRORS as error:
             raise database.translate(error, self.path, "read") from error
+
+    def crc_at(self, seq: int) -> int:
+        """The checksum of an entry, which stands for all entries before it too; 0 for entry 0.
+
+        Raises ``JournalDamaged`` if there is no such entry.
+        """
+        if seq == 0:
+            return 0
+        row = self._first("SELECT crc FROM entry WHERE seq = ?", seq)
+        if row is None:
+            raise JournalDamaged(
+                f"{self.path} has no entry {seq}, it ends at {self.last_seq}: the reader is ahead"
+                " of the file, so an older copy was put in its place; start from entry 0"
+            )
+        crc: int = row[0]
+        return crc
+
+    @property
+    def began_ns(self) -> int:
+        """When the first entry that has a time was received, 0 if there is none."""
+        row = self._first("SELECT ts_recv FROM entry WHERE ts_recv <> 0 ORDER BY seq LIMIT 1")
+        return row[0] if row else 0
 
     def check(self) -> int:
         """Prove the whole file: SQLite's check, then every entry. Returns the number of entries.
@@ -195,32 +217,20 @@ class JournalReader:
 
     def _tail(self) -> tuple[int, int]:
         """Number and checksum of the last entry."""
-        try:
-            row = self._db.execute(
-                "SELECT seq, crc FROM entry ORDER BY seq DESC LIMIT 1"
-            ).fetchone()
-        except database.DRIVER_ERRORS as error:
-            raise database.translate(error, self.path, "read") from error
+        row = self._first("SELECT seq, crc FROM entry ORDER BY seq DESC LIMIT 1")
         return (row[0], row[1]) if row else (0, 0)
 
-    def _crc_of(self, seq: int) -> int:
-        if seq == 0:
-            return 0
-        row = self._db.execute("SELECT crc FROM entry WHERE seq = ?", (seq,)).fetchone()
-        if row is None:
-            raise JournalDamaged(
-                f"{self.path} has no entry {seq}, it ends at {self.last_seq}: the reader is ahead"
-                " of the file, so an older copy was put in its place; start from entry 0"
-            )
-        crc: int = row[0]
-        return crc
+    def _first(self, query: str, *values: int) -> tuple[Any, ...] | None:
+        try:
+            row: tuple[Any, ...] | None = self._db.execute(query, values).fetchone()
+        except database.DRIVER_ERRORS as error:
+            raise database.translate(error, self.path, "read") from error
+        return row
 
     def _wrong(self, row: tuple[Any, ...], seq: int) -> JournalDamaged:
-        if row[0] != seq:
-            what = f"entry {seq} is missing, {row[0]} follows"
-        else:
-            what = f"entry {seq} was changed after it was written"
-        return JournalDamaged(f"{self.path}: {what}; {RESTORE_CURE}")
+        missing = f"is missing, {row[0]} follows"
+        what = missing if row[0] != seq else "was changed after it was written"
+        return JournalDamaged(f"{self.path}: entry {seq} {what}; {RESTORE_CURE}")
 
 
 class JournalStore(JournalReader):

@@ -40,6 +40,7 @@ from fleet.runtime.safety_settings import AlertEnv, SafetyEnv
 from fleet.runtime.session import SessionRefused, Setup
 from fleet.runtime.settings import FleetSettings
 from fleet.runtime.shutdown import wind_down
+from fleet.runtime.snapshots import refresh
 from fleet.runtime.spec import (
     EXIT_OK,
     EXIT_RETRY,
@@ -106,6 +107,11 @@ class Bot:
                     await self._trade(fleet, lease, channel, started_ns)
                 finally:
                     fleet.release(lease)
+            if self._code == EXIT_OK:
+                refresh(
+                    self.paths.journal(self.spec.slug, self.mode, self.feed_name),
+                    bot=self.spec.name, mode=self.mode.value, loaded_ns=started_ns,
+                )  # fmt: skip
         except LeaseHeld as error:
             self.end(EXIT_TWIN, str(error))
         except (JournalDamaged, JournalForeign) as error:

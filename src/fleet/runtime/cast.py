@@ -24,6 +24,7 @@ from fleet.runtime.parts import FeedPart, LatchWatch, LeaseKeeper
 from fleet.runtime.reporting import Reporter, ReportingJournal
 from fleet.runtime.runner import Runner
 from fleet.runtime.session import Ground, Setup
+from fleet.runtime.snapshots import recover
 from fleet.runtime.spec import BotSpec, Loaded
 from fleet.runtime.status import Identity, StatusBoard
 
@@ -79,11 +80,7 @@ def build(stage: Stage, source: MarketSource, universe: Universe, stack: ExitSta
             mode=setup.mode.value, run_id=stage.run_id,
         )
     )  # fmt: skip
-    state = State(universe)
-    adopted_ns = 0
-    for entry in journal.read():
-        adopted_ns = adopted_ns or entry.event.ts_recv
-        state.apply(entry.event)
+    state = recover(journal, universe, loaded_ns=stage.started_ns)
     shadows = stack.enter_context(
         parity(paths=paths, bot=spec.slug, mode=setup.mode, feed=setup.feed, state=state,
                clock=clock, loaded=stage.loaded)
@@ -116,7 +113,7 @@ def build(stage: Stage, source: MarketSource, universe: Universe, stack: ExitSta
     )  # fmt: skip
     ground = Ground(
         spec=spec, loaded=stage.loaded, paths=paths, feed=setup.feed, clock=clock,
-        run_id=stage.run_id, state=state, adopted_ns=adopted_ns or stage.started_ns,
+        run_id=stage.run_id, state=state, adopted_ns=journal.began_ns or stage.started_ns,
         limits=setup.limits, lease=stage.lease,
         lease_alive=lambda: keeper.lease.alive(clock.now_ns()),
         note=runner.note, facts=runner.put_facts, crashed=runner.crashed,
