@@ -66,8 +66,6 @@ class OrderLane(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._transport.write(request)
         self._waiting = waiting = loop.create_future()
-        self._parser.send(self._told)
-        self._parser.send(_END())
         self._timer = loop.call_later(answer_s, self.drop, f"no answer within {answer_s:g} s")
         return waiting
 
@@ -99,6 +97,11 @@ class OrderLane(asyncio.Protocol):
             self.drop("bytes that nobody asked for")
             return
         try:
+            if self._parser.our_state is h11.IDLE:
+                # Told only now: uvloop writes at the end of its turn, and every instruction before
+                # that would keep the order waiting.
+                self._parser.send(self._told)
+                self._parser.send(_END())
             self._parser.receive_data(data)
             while True:
                 event = self._parser.next_event()
