@@ -167,8 +167,24 @@ def measure_orders(session: Session, folder: Path, count: int) -> None:
     session.put("two_orders_durable_us_p99", figure(found, "durable", "p99_us"), "durable")
 
 
+def measure_live(session: Session, folder: Path, count: int) -> None:
+    """What the live path adds to an order, and the rate it keeps up under the venue's limits."""
+    found = session.turns({"live": (ours, "live_path.py", "--orders", count)})
+    path = found.get("live", {})
+    session.put("post_us_p50", path.get("venue_us"), "live")
+    session.put("post_socket_us_p50", path.get("kept_us"), "live")
+    session.put("post_signing_us_p50", path.get("sign_cold_us"), "live")
+    added = path["venue_us"] - path["kept_us"] if path else None
+    session.put("post_added_us_p50", added, "live")
+    session.put("post_vs_httpx", ratio(path.get("no_lane_us"), path.get("venue_us")), "live")
+    session.rounds = 1
+    found = session.turns({"rate": (ours, "sustained.py", 20, folder)})
+    session.put("orders_per_s", figure(found, "rate", "orders_per_s"), "rate")
+    session.put("orders_rate_limited", figure(found, "rate", "limited"), "rate")
+
+
 def measure_rest(session: Session, folder: Path, laps: int) -> None:
-    """Replay speed and memory over laps of the frames; the bot's start and memory."""
+    """Replay speed and memory over laps of the frames; the bot's start, memory and recovery."""
     found = session.turns({"replay": (ours, "replaying.py", folder / "frames-1", laps)})
     session.put("replay_frames_per_s", figure(found, "replay", "frames_per_s"), "replay")
     session.put("replay_frames", figure(found, "replay", "frames"), "replay")
@@ -177,6 +193,9 @@ def measure_rest(session: Session, folder: Path, laps: int) -> None:
     found = session.turns({"process": (ours, "process.py", CHECKOUT, 3)})
     session.put("ready_s", figure(found, "process", "ready_s"), "process")
     session.put("rss_mb", figure(found, "process", "rss_mb"), "process")
+    found = session.turns({"recovery": (ours, "recovery.py", 1_000_000)})
+    session.put("recovery_1m_entries_s", figure(found, "recovery", "recovery_s"), "recovery")
+    session.put("fold_1m_entries_s", figure(found, "recovery", "fold_s"), "recovery")
 
 
 def show(result: Result) -> None:
@@ -205,6 +224,9 @@ def main() -> None:
         for orders in (1, 2):
             measure_decision(session, folder, args.frames, orders)
         measure_orders(session, folder, args.orders)
+        rounds = session.rounds
+        measure_live(session, folder, args.orders)
+        session.rounds = rounds
         measure_rest(session, folder, args.laps)
     session.result["machine"] = f"{os.cpu_count()} cores, {platform.machine()}"
     session.result["python"] = platform.python_version()

@@ -12,7 +12,8 @@ client. Both clocks are the machine's monotonic one. Reported are medians and 95
     transport  ``httpx.AsyncHTTPTransport`` of the same bytes: what all but orders use
     kept       the same bytes written to a kept asyncio connection by hand: the floor
 
-Usage: python bench/live_path.py [--orders N]
+Run by bench/run.py, or by hand: ``python bench/ours/live_path.py [--orders N]`` with bench on
+PYTHONPATH; a table goes to stderr, one JSON line to stdout.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import json
 import multiprocessing
 import socket
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -31,6 +33,7 @@ from multiprocessing.connection import Connection
 
 import httpx
 import uvloop
+from timing import report
 
 from fleet.clock import LiveClock
 from fleet.domain.commands import (
@@ -110,9 +113,13 @@ def order(number: int) -> SubmitOrder:
     )  # fmt: skip
 
 
+FIGURES: dict[str, float] = {}
+
+
 def show(name: str, nanoseconds: list[int]) -> None:
     cuts = statistics.quantiles(nanoseconds, n=20)
-    print(f"{name:<10} p50 {cuts[9] / 1e3:7.1f} us   p95 {cuts[18] / 1e3:7.1f} us")
+    FIGURES[f"{name.replace(' ', '_')}_us"] = cuts[9] / 1e3
+    print(f"{name:<10} p50 {cuts[9] / 1e3:7.1f} us   p95 {cuts[18] / 1e3:7.1f} us", file=sys.stderr)
 
 
 async def measure(port: int, pipe: Connection, count: int) -> None:
@@ -207,7 +214,7 @@ async def measure(port: int, pipe: Connection, count: int) -> None:
 
 
 def main() -> None:
-    """Run all series and print a line each."""
+    """Run all series and print a line each, then all of them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--orders", type=int, default=1_000, help="orders a series")
     arguments = parser.parse_args()
@@ -216,6 +223,7 @@ def main() -> None:
     server.start()
     try:
         uvloop.run(measure(ours.recv(), ours, arguments.orders))
+        report(FIGURES)
     finally:
         server.terminate()
         server.join()
