@@ -1,10 +1,10 @@
 """Kept connections that carry nothing but orders, from signed bytes to the wire in one write.
 
 Theory of operation. httpx needs 300 to 600 us between a request and its first byte on the wire
-(pool, locks, header checks, and HPACK on HTTP/2; bench/ours/live_path.py). An order's request is known
-down to the byte before it is decided, so a *lane* writes it into an open HTTP/1.1 connection at
-once, in the caller's turn of the loop. Everything else, and every order for which no lane is free,
-goes through httpx.
+(pool, locks, header checks, and HPACK on HTTP/2; bench/ours/live_path.py). An order's request is
+known down to the byte before it is decided, so a *lane* writes it into an open HTTP/1.1 connection
+at once, in the caller's turn of the loop. Everything else, and every order for which no lane is
+free, goes through httpx.
 
 A lane has one request under way at a time. The answer is read with h11, to which the request is
 only told afterwards. A lane is used again after a whole answer that allows it; a closed one is
