@@ -186,6 +186,64 @@ def test_the_inbox_is_bounded_for_as_long_as_it_is_not_read(
     assert desk.runner.overflows == desk.asked > 100
 
 
+async def read(desk: Desk) -> None:
+    while desk.runner.backlog:  # noqa: ASYNC110 - a value is watched
+        await asyncio.sleep(0)
+
+
+def test_what_the_sockets_held_while_the_process_stood_still_is_no_market_of_now() -> None:
+    clock = ManualClock(NS)
+    desk = Desk(clock)
+    old = desk.runner.feed_sink()
+
+    async def play() -> None:
+        loop = asyncio.create_task(desk.runner.run())
+        await asyncio.sleep(0)
+        old([snapshot(yes(), at=1), snapshot(no(), at=1)])
+        await read(desk)
+        assert all(book.ready for book in desk.engine.state.books.values())
+        clock.advance(40 * NS)
+        old([changed(2), resolved(), snapshot(yes(), at=3)])
+        # The old feed sends on until it is replaced; a snapshot of it would look like a fresh one.
+        old([snapshot(yes(), at=4), snapshot(no(), at=4)])
+        await read(desk)
+        assert (desk.asked, desk.runner.errors) == (1, 1)
+        assert not any(book.ready for book in desk.engine.state.books.values())
+        assert desk.seen[-2:] == ["MarketResolved", "FeedDisconnected"]
+        desk.runner.feed_sink()([snapshot(yes(), at=5)])
+        await read(desk)
+        assert desk.engine.state.books[yes()].ready
+        assert desk.asked == 1
+        desk.runner.stop()
+        await loop
+
+    asyncio.run(play())
+
+
+def test_a_process_that_stood_still_notices_without_any_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner_module, "TICK_S", 0.01)
+    clock = ManualClock(NS)
+    desk = Desk(clock)
+    desk.runner.handle(snapshot(yes(), at=1))
+
+    async def play() -> None:
+        loop = asyncio.create_task(desk.runner.run())
+        await asyncio.sleep(0)
+        clock.advance(6 * NS)
+        async with asyncio.timeout(5):
+            while not desk.asked:  # noqa: ASYNC110 - a value is watched
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)
+        assert desk.asked == 1
+        assert not desk.engine.state.books[yes()].ready
+        desk.runner.stop()
+        await loop
+
+    asyncio.run(play())
+
+
 def armed(desk: Desk) -> None:
     """Cash, books and permission, and an order wished at the next book change."""
     for event in (deposit("1000"), snapshot(yes(), at=NS), snapshot(no(), at=NS),

@@ -92,8 +92,8 @@ def build(stage: Stage, source: MarketSource, universe: Universe, stack: ExitSta
         risk=Risk(setup.limits),
         journal=ReportingJournal(journal, reporter, shadows.recorder),
     )
-    runner = Runner(engine, clock, lambda: supervisor.failed("feed", "inbox full"))
-    feed = FeedPart(lambda: source.make_feed(universe, runner.put_market))
+    runner = Runner(engine, clock, lambda: supervisor.failed("feed", "its data was late"))
+    feed = FeedPart(lambda: source.make_feed(universe, runner.feed_sink()))
     seat = Seat(bot=spec.name, mode=setup.mode.value, feed=setup.feed, wallet=stage.lease.wallet)
     guards = Guards(seat, stage.fleet, runner, clock, stage.alert)
     keeper = LeaseKeeper(stage.fleet, stage.lease, clock, guards.lease_lost)

@@ -4,7 +4,8 @@ Nothing acts inside the callback that received a message: feeds, venues, timers 
 events in the inbox and the loop takes them out at its own pace, account facts before market data.
 The inbox is bounded. When market data piles up beyond it, the market part is thrown away, every
 book is declared void and the feed is asked to start afresh: late data is worse than none. Account
-facts are never thrown away.
+facts are never thrown away. The same when this process stood still (SIGSTOP, a sleeping machine):
+the sockets then hold what was true before, and it would be taken for the market of now.
 
 An error of the journal ends the run: what cannot be recorded may not be done. An error of our own
 ends it too (``crashed``): the process exits, and start-up, which is recovery, sorts it out.
@@ -29,13 +30,18 @@ from fleet.runtime.latency import LatencyWindow
 INBOX_MAX: Final = 20_000
 BATCH: Final = 256
 TICK: Final = "tick"
+TICK_S: Final = 1.0
+STILL_NS: Final = 5 * NS_PER_SECOND
+"""So long without a tick and what the sockets hold is too old: five ticks, far above any pause of
+the collector or of a busy machine."""
+MarketSink = Callable[[Sequence[ev.AnyEvent]], None]
 
 
 class Runner:
     """Feeds one engine and carries out what it commands."""
 
     def __init__(self, engine: Engine, clock: Clock, on_overflow: Callable[[], None]) -> None:
-        """Run ``engine``; ``on_overflow`` asks the feed for fresh snapshots."""
+        """Run ``engine``; ``on_overflow`` asks for a new feed, for late data was thrown away."""
         self.engine = engine
         self.latency = LatencyWindow()
         self.handled = 0
@@ -50,15 +56,38 @@ class Runner:
         self._facts: deque[ev.Event] = deque()
         self._wake = asyncio.Event()
         self._stopping = False
+        self._feeds = 0
+        self._ticked_ns = 0
+        """When the loop last ran; 0 while it does not."""
         self._log = logs.get("runner")
         self._timers: set[asyncio.TimerHandle] = set()
 
     # --- in -----------------------------------------------------------------------------------
 
+    def feed_sink(self) -> MarketSink:
+        """The sink of a new feed. Market data of feeds before it is dropped, and its own is once it
+        was found to be late: what a feed still sends until it is replaced is no market of now.
+        """
+        self._feeds += 1
+        number = self._feeds
+
+        def put(events: Sequence[ev.AnyEvent]) -> None:
+            if number == self._feeds:
+                self.put_market(events)
+            else:
+                self.put_facts([event for event in events if isinstance(event, ev.Event)])
+
+        return put
+
     def put_market(self, events: Sequence[ev.AnyEvent]) -> None:
-        """The sink of feeds."""
+        """Take market data, and whatever else a feed tells, in its order."""
+        still_ns = self._stood_still_ns()
+        if still_ns:
+            self._start_afresh(events, _still(still_ns))
+            return
         if len(self._market) + len(events) > INBOX_MAX:
-            self._overflow(events)
+            self.overflows += 1
+            self._start_afresh(events, f"the inbox was full ({INBOX_MAX} events)")
             return
         self._market.extend(events)
         self._wake.set()
@@ -68,12 +97,21 @@ class Runner:
         self._facts.extend(events)
         self._wake.set()
 
-    def _overflow(self, events: Sequence[ev.AnyEvent]) -> None:
-        self.overflows += 1
+    def _stood_still_ns(self) -> int:
+        """For how long the loop did not run, if that was too long, and it is running."""
+        now_ns = self._clock.now_ns()
+        still_ns = now_ns - self._ticked_ns
+        if not self._ticked_ns or still_ns <= STILL_NS:
+            return 0
+        self._ticked_ns = now_ns  # Told once.
+        return still_ns
+
+    def _start_afresh(self, events: Sequence[ev.AnyEvent], reason: str) -> None:
         self.errors += 1
+        self._feeds += 1
         kept = [e for e in (*self._market, *events) if isinstance(e, ev.Event)]
         self._market.clear()
-        self._log.error("INBOX full: market data dropped, books void", limit=INBOX_MAX)
+        self._log.error("MARKET DATA dropped, books void", reason=reason)
         now_ns = self._clock.now_ns()
         self.put_facts(
             [
@@ -83,7 +121,7 @@ class Runner:
                     ts_recv=now_ns,
                     connection="inbox",
                     instruments=tuple(self.engine.state.books),
-                    reason="the inbox was full",
+                    reason=reason,
                 ),
             ]
         )
@@ -98,6 +136,7 @@ class Runner:
 
     async def run(self) -> None:
         """Handle events until ``stop``; returns early with ``failure`` set when it cannot go on."""
+        self._ticked_ns = self._clock.now_ns()
         tick = asyncio.create_task(self._tick())
         try:
             while not self._stopping and not self.failure:
@@ -106,6 +145,7 @@ class Runner:
                 await self._drain()
         finally:
             tick.cancel()
+            self._ticked_ns = 0
             for timer in self._timers:
                 timer.cancel()
 
@@ -188,6 +228,13 @@ class Runner:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(1)
-            now_ns = self._clock.now_ns()
+            await asyncio.sleep(TICK_S)
+            still_ns = self._stood_still_ns()
+            if still_ns:
+                self._start_afresh((), _still(still_ns))
+            now_ns = self._ticked_ns = self._clock.now_ns()
             self.put_facts([ev.TimerFired(ts_event=now_ns, ts_recv=now_ns, name=TICK)])
+
+
+def _still(still_ns: int) -> str:
+    return f"this process stood still for {still_ns / NS_PER_SECOND:.0f} s"
