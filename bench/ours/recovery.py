@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import msgspec
 import psutil
@@ -63,7 +64,7 @@ def history() -> Iterator[ev.Event]:
 
 def bundle(number: int, now: int) -> Iterator[ev.Event]:
     """One bundle from its decision to its end: fourteen entries."""
-    at = {"ts_event": now, "ts_recv": now}
+    at: Any = {"ts_event": now, "ts_recv": now}
     name = BundleId(f"b{number}")
     legs = tuple(
         LegPlan(instrument_id=token, side=Side.BUY, qty=SHARES, limit=PRICE, unwind=PRICE)
@@ -94,7 +95,7 @@ def bundle(number: int, now: int) -> Iterator[ev.Event]:
             "0x" + hashlib.sha256(order.client_order_id.encode()).hexdigest()
         )
         trade = ev.TradeId(f"{venue_id}-1")
-        name_of = {"client_order_id": order.client_order_id}
+        name_of: Any = {"client_order_id": order.client_order_id}
         yield ev.OrderSigned(**at, **name_of, venue_order_id=venue_id)
         yield ev.OrderAccepted(**at, **name_of, venue_order_id=venue_id)
         yield ev.OrderFilled(
@@ -150,12 +151,12 @@ def start(path: Path, wanted: str) -> tuple[float, dict[str, object]]:
 
 def be_a_bot(path: Path, wanted: str) -> None:
     """A bot's start up to what it may ask the venue; all it needs for that is imported."""
-    from fleet.runtime import bot, memory
+    from fleet.runtime import bot, memory  # noqa: F401 - what a bot's process imports
     from fleet.runtime.recovery import query_of
 
     if wanted == "fold":
         snapshots.WORTH = sys.maxsize  # type: ignore[misc]
-    with bot.JournalStore(path, bot="bench", mode="paper", run_id="bench") as store:
+    with journal(path) as store:
         state = snapshots.recover(store)
         query_of(state)
         memory.settle()
