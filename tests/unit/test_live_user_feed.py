@@ -59,6 +59,7 @@ def test_the_first_frame_says_who_we_are_and_sightings_keep_their_order() -> Non
                 assert feed.losses == 0
             finally:
                 await feed.stop()
+        assert feed.losses == 0, "an end that was asked for is no loss"
         assert [getattr(one, "trade_id", "") for one in seen] == ["t1", "t2", "t3"]
         assert gaps == ["connected"]
 

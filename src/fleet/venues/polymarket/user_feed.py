@@ -60,6 +60,7 @@ class UserFeed:
         self._socket: SocketLink | None = None
         self._link_task: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stopped = False
         self.failure = ""
         """Why the channel stopped for good: a defect of this program; empty while it lives."""
         self.losses = 0
@@ -76,6 +77,7 @@ class UserFeed:
 
     async def stop(self) -> None:
         """Close; nothing is reported afterwards."""
+        self._stopped = True
         tasks = [task for task in (self._task, self._link_task) if task is not None]
         self._drop("stopped")
         for task in tasks:
@@ -122,6 +124,8 @@ class UserFeed:
         self._awake.set()
 
     def _closed(self, reason: str) -> None:
+        if self._stopped:
+            return
         self.losses += 1
         delay_ns = self._session.closed(self._clock.now_ns())
         self._log.warning("USER CHANNEL lost", reason=reason,
