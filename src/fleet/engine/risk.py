@@ -72,17 +72,23 @@ class Risk:
 
     def check(self, intents: Sequence[Intent], state: State) -> Verdict:
         """Judge all intents of one decision together, in order."""
+        verdict = Verdict()
+        if len({intent.bundle_id for intent in intents}) == 1:
+            return self._check_group(intents, state, verdict)
         groups: dict[BundleId, list[Intent]] = {}
         for intent in intents:
             groups.setdefault(intent.bundle_id, []).append(intent)
-        verdict = Verdict()
         for group in groups.values():
             verdict = self._check_group(group, state, verdict)
         return verdict
 
-    def _check_group(self, group: list[Intent], state: State, verdict: Verdict) -> Verdict:
+    def _check_group(self, group: Sequence[Intent], state: State, verdict: Verdict) -> Verdict:
         """``verdict`` with this group added to it; all of the group is refused, if its plan is."""
-        plan = next((i for i in group if isinstance(i, OpenBundle)), None)
+        plan = None
+        for intent in group:
+            if type(intent) is OpenBundle:
+                plan = intent
+                break
         trial = verdict.copy() if plan is not None and not verdict.empty else verdict
         refused: list[Refused] = []
         for intent in group:
@@ -111,13 +117,11 @@ class Risk:
             return None
         if state.trading is TradingState.HALTED:
             return RefusalCode.TRADING_HALTED, state.trading_reason
-        match intent:
-            case OpenBundle():
-                return self._bundle(intent, state, trial)
-            case OrderIntent():
-                return self._order(intent, state, trial)
-            case OperationIntent():
-                return self._operation(intent, state, trial)
+        if isinstance(intent, OrderIntent):
+            return self._order(intent, state, trial)
+        if isinstance(intent, OpenBundle):
+            return self._bundle(intent, state, trial)
+        return self._operation(intent, state, trial)
 
     # --- a bundle that opens ------------------------------------------------------------------
 
@@ -266,6 +270,8 @@ class Risk:
         return None
 
     def _book(self, instrument_id: InstrumentId, state: State) -> Objection | None:
+        if instrument_id in state.resolved:
+            return RefusalCode.MARKET_RESOLVED, instrument_id
         if not state.books[instrument_id].usable:
             return RefusalCode.BOOK_NOT_READY, instrument_id
         age = state.now_ns - state.last_market_ns
