@@ -29,7 +29,7 @@ DAY_S = 86_400
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A small fleet: two journals, the fleet state, a tape, logs old and new, .env."""
+    """A small fleet: two journals, a snapshot, the fleet state, a tape, logs, .env."""
     root = tmp_path / "fleet"
     (root / "logs").mkdir(parents=True)
     passphrase = root / "passphrase"
@@ -49,6 +49,7 @@ def root(tmp_path: Path) -> Path:
         state.halt("drill", "test", 1)
     (root / "var" / "tape").mkdir()
     (root / "var" / "tape" / "frames.zst").write_bytes(b"not in the backup")
+    (root / "var" / "journal" / "arbhunter-paper.snapshot").write_bytes(b"nor this: no proof")
     return root
 
 
