@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+from py_clob_client_v2.client import ClobClient
 
 from fleet.clock import NS_PER_DAY, NS_PER_SECOND, LiveClock
 from fleet.config import Mode
@@ -25,7 +26,7 @@ from fleet.journal.store import Entry, JournalReader
 from fleet.runtime.live_gate import expected_phrase
 from fleet.runtime.parity_store import ParityStore, Shadow
 from fleet.venues.polymarket.keys import SecretKey
-from tests.chaos_checks import at_rest, same_holdings
+from tests.chaos_checks import same_holdings
 from tests.e2e.fleet_home import FleetHome
 
 KEY: Final = "01" * 32
@@ -67,6 +68,12 @@ class LiveHome(FleetHome):
         self.deposit()
         made = self.fleet("doctor", "--create-api-key")
         assert made.returncode == 0, made.stdout + made.stderr
+
+    def secrets(self) -> tuple[str, ...]:
+        """What may stand in ``.env`` and nowhere else, with the sandbox running."""
+        client = ClobClient(f"{self.origin}/clob", 137, f"0x{KEY}", None, 0, WALLET)
+        made = client.derive_api_key()
+        return (KEY, made.api_secret, made.api_passphrase)
 
     def fault(self, name: str, **rule: object) -> None:
         """Put one of the sandbox's faults in force."""
@@ -132,6 +139,3 @@ def _kept(name: str, sent_ns: int) -> Shadow:
         price=Price(50 * CENT), tick=Price(CENT), qty=qty, fill_qty=qty, fill_cash=cash,
         ended=True, quote_qty=qty, quote_cash=cash, firm_qty=qty,
     )  # fmt: skip
-
-
-__all__ = ["KEY", "WALLET", "LiveHome", "at_rest"]

@@ -57,6 +57,11 @@ def story(home: LiveHome) -> Seen:
     return watch.seen
 
 
+def started(home: LiveHome, times: int) -> None:
+    """Wait until the bot has begun that often."""
+    until(lambda: home.log().count("STARTING") >= times, f"it starts\n{home.tail()}", 20)
+
+
 def come_to_rest(home: LiveHome) -> None:
     """Halt the running bot and wait until nothing is open, under way or unsettled any more."""
     paused = home.fleet("halt", "--bot", "ArbHunter", "the books are compared")
@@ -71,13 +76,29 @@ def come_to_rest(home: LiveHome) -> None:
     until(quiet, f"everything settles\n{home.tail()}", 60)
 
 
-def no_secret(home: LiveHome) -> None:
-    """The key is in ``.env`` and nowhere else."""
+def stand_still(home: LiveHome, pid: int) -> None:
+    """Stop the process for seconds: what was true before it is nothing to trade on."""
+    before = len(home.log())
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(6)
+    os.kill(pid, signal.SIGCONT)
+    until(lambda: "COMPONENT restarted" in home.log()[before:], f"a new feed\n{home.tail()}", 20)
+    told = home.log()[before:].splitlines()
+    dropped = next(number for number, line in enumerate(told) if "stood still" in line)
+    fresh = next(number for number, line in enumerate(told) if "COMPONENT restarted" in line)
+    assert not any("ARB OPPORTUNITY" in line for line in told[dropped:fresh])
+
+
+def no_secret(home: LiveHome, secrets: tuple[str, ...]) -> None:
+    """Private key, API secret and passphrase are in no log and in no file of the fleet."""
+    assert all(len(secret) > 20 for secret in secrets)
     for file in [*home.paths.logs.rglob("*"), *home.paths.var.rglob("*")]:
-        if file.is_file() and not file.is_socket():
-            content = file.read_bytes()
-            assert KEY.encode() not in content, file
-            assert bytes.fromhex(KEY) not in content, file
+        if not file.is_file() or file.name.startswith("sandbox.db"):
+            continue  # What the exchange keeps is not what the bot tells.
+        content = file.read_bytes()
+        assert bytes.fromhex(KEY) not in content, file
+        for secret in secrets:
+            assert secret.encode() not in content, file
 
 
 def test_it_trades_and_journal_and_ledger_agree(tmp_path: Path) -> None:
@@ -87,35 +108,38 @@ def test_it_trades_and_journal_and_ledger_agree(tmp_path: Path) -> None:
         with home.live() as bot:
             home.ready(pid=bot.pid, within_s=40)
             until(lambda: "EXECUTED" in home.log(), f"a bundle is done\n{home.tail()}", 30)
-            home.filled(5)
-            again = home.refused()
-            assert again[0] == 75, again[1]
-            assert "TWIN" in again[1]
+            code, told = home.refused()
+            assert code == 75 and "TWIN" in told, told
+            stand_still(home, bot.pid)
+            home.filled(2)
             come_to_rest(home)
             bot.send_signal(signal.SIGTERM)
             assert bot.wait(20) == 0
-        state = home.agree()
-        at_rest(state)
+        at_rest(home.agree())
+        secrets = home.secrets()
     seen = story(home)
-    assert seen.orders >= seen.fills > 5
+    assert seen.orders > 5 and seen.fills > 5
     assert isinstance(home.events()[-1], ev.RunStopped)
     assert "SMOKE" in home.log() and "RECONCILED" in home.log()
-    wrong = [line for line in home.log().splitlines() if "ERROR" in line and "TWIN" not in line]
-    assert wrong == []
-    no_secret(home)
+    expected = ("TWIN", "MARKET DATA dropped")
+    errors = [line for line in home.log().splitlines() if " ERROR " in line]
+    assert [line for line in errors if not any(words in line for words in expected)] == []
+    no_secret(home, secrets)
 
 
 def test_kill_9_of_bot_and_sandbox(tmp_path: Path) -> None:
+    # Conversions of sets take a dozen seconds to be final; `make chaos` kills between their steps.
+    sets = os.environ.get("LIVE_SETS", "false")
     draw = random.Random(SEED)
-    home = LiveHome(tmp_path, ARB_MAX_OPEN_BUNDLES="6")
+    home = LiveHome(tmp_path, ARB_MAX_OPEN_BUNDLES="6", ARB_SETS=sets)
     with home.sandbox() as sandbox:
         home.admit()
         for number in range(KILLS):
             with home.live() as bot:
                 if number % 2:
                     # Anywhere between its first check and a little after ready: smoke included.
-                    until(lambda: home.log().count("STARTING") > number, "it starts", 20)
-                    time.sleep(draw.uniform(0.2, 2.5))
+                    started(home, number + 1)
+                    time.sleep(draw.uniform(0.2, 2.0))
                 else:
                     home.ready(pid=bot.pid, within_s=40)
                     home.filled(1 + draw.randrange(6))
@@ -135,10 +159,8 @@ def test_kill_9_of_bot_and_sandbox(tmp_path: Path) -> None:
                 assert bot.wait(20) == 0
                 at_rest(home.agree())
     seen = story(home)
-    print(seen)
     assert seen.runs >= KILLS // 2
     assert seen.reconciled >= KILLS // 2
-    no_secret(home)
 
 
 def test_what_must_not_start_does_not(tmp_path: Path) -> None:
@@ -168,7 +190,7 @@ def test_what_must_not_start_does_not(tmp_path: Path) -> None:
     code, told = home.refused("--duration", "3")
     assert code == 1, told
     assert "Traceback" not in (home.paths.logs / "arbhunter-out.log").read_text()
-    no_secret(home)
+    no_secret(home, (KEY,))
 
 
 def test_paper_and_live_side_by_side_keep_apart(tmp_path: Path) -> None:
