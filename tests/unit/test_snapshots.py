@@ -345,6 +345,12 @@ def test_at_the_end_it_is_brought_up_to_date_if_worth_it(
     monkeypatch.setattr(snapshots, "MOST_AT_THE_END", 5)
     written(path, 16, 5)
     assert ended() == 10, "too much for an end; the next start does it"
+    monkeypatch.setattr(snapshots, "MOST_AT_THE_END", 19)
+    monkeypatch.setattr(snapshots, "_FOLDING", (portfolio,))
+    assert ended() == 10, "nor is all of it folded for what is there but does not fit"
+    told.clear()
+    refresh(path, bot="ArbHunter", mode="paper", loaded_ns=0)
+    assert not told.records, "with other code on the disk nothing is read"
     monkeypatch.undo()
     told.clear()
     refresh(path, bot="Other", mode="paper", loaded_ns=time.time_ns())

@@ -101,27 +101,29 @@ def recover(
 def refresh(journal: Path, *, bot: str, mode: str, loaded_ns: int) -> None:
     """Bring the snapshot of a journal nobody writes any more up to date, if that is worth it.
 
+    Not if the code was changed since ``loaded_ns``: the next start runs other code and folds anew.
     Never raises what is wrong with either: it logs that, and the next start will tell.
     """
     log = logs.get("recovery")
-    if not journal.exists():
+    mark = stamp(loaded_ns)
+    if not mark or not journal.exists():
         return
     try:
         with JournalReader(journal, bot=bot, mode=mode) as reader:
-            new = reader.last_seq - _covered(snapshot_path(journal))
+            new = reader.last_seq - _covered(reader, mark)
             if WORTH < new <= MOST_AT_THE_END:
                 recover(reader, loaded_ns=loaded_ns)
     except JournalError as error:
         log.warning("SNAPSHOT not written", reason=str(error))
 
 
-def _covered(path: Path) -> int:
-    """Up to which entry there is a snapshot, as far as its head can be believed."""
+def _covered(journal: JournalReader, mark: str) -> int:
+    """Up to which entry there is a snapshot that fits, as far as its head can be believed."""
     try:
-        head = snapshot.read_head(path)
+        head = snapshot.read_head(snapshot_path(journal.path))
     except SnapshotUnusableError:
         return 0
-    return head.seq if head is not None else 0
+    return 0 if head is None or any(_doubts(head, journal, mark)) else head.seq
 
 
 def _remembered(
