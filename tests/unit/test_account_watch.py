@@ -36,7 +36,7 @@ class Books:
     def cancel(self, client_order_id: ClientOrderId) -> None:
         raise AssertionError(client_order_id)
 
-    def observe(self, event: ev.TradePrinted) -> None:
+    def observe(self, event: ev.TradePrinted | ev.MarketResolved) -> None:
         raise AssertionError(event)
 
     def close(self) -> None:

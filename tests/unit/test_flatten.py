@@ -4,7 +4,7 @@ from fleet.domain import events as ev
 from fleet.domain.commands import FLATTEN, Approved, OperationKind, Purpose, RunOperation
 from fleet.domain.instruments import InstrumentId, Side
 from fleet.domain.units import Price
-from fleet.engine.state import View, fold
+from fleet.engine.state import Payout, View, fold
 from fleet.strategies.arbitrage import Arbitrage, ArbSettings
 from fleet.strategies.flatten import WISHES_MAX, flatten_step
 from tests.builders import (
@@ -97,7 +97,7 @@ def test_what_cannot_be_sold_is_left_alone() -> None:
     hold(made, yes(4), "10")
     made.say(snapshot(yes(4), bids=[], at=NOW))
     hold(made, yes(5), "10")
-    made.state.resolved[yes(5)] = 0
+    made.state.resolved[yes(5)] = Payout(market_id(5), p("0"), NOW)
     hold(made, yes(6), "10")
     made.say(snapshot(yes(6), bids=[("0.09", "100")], at=NOW))
     hold(made, InstrumentId("left-the-catalogue"), "10")

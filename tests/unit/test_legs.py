@@ -510,8 +510,65 @@ def test_the_resolution_of_a_sold_pair_ends_it() -> None:
     first = one_order(bench.done(one_operation(bench.open(sold))))
     payouts = ((yes(), p("1")), (no(), p("0")))
     bench.tell(ev.MarketResolved(market_id=market_id(), payouts=payouts))
-    assert bench.miss(one_order(bench.miss(first))) == []
-    assert bench.outcome == "MISSED"
+    assert bench.miss(first) == [], "nothing is sold into a resolved market"
+    assert bench.outcome == "HELD"
+    assert bench.totals.edge_realised == 0, "each pair is worth the dollar it was split from"
+
+
+def test_a_resolution_before_the_split_ends_it_unspent() -> None:
+    bench = Bench()
+    bench.worker.next = [sold]
+    bench.tell(answered())
+    split = bench.rig.state.bundles.pending
+    assert not split
+    bench.tell(bench.at())
+    assert not bench.rig.state.bundles.pending
+    assert bench.rig.state.portfolio.cash == c("1000")
+
+
+def answered(winner: InstrumentId | None = None) -> ev.MarketResolved:
+    """Market 1 is resolved; YES wins unless told otherwise."""
+    wins = winner or yes()
+    payouts = tuple((token, p("1" if token == wins else "0")) for token in (yes(), no()))
+    return ev.MarketResolved(ts_recv=NS, market_id=market_id(), payouts=payouts)
+
+
+def test_a_probe_alone_in_a_resolved_market_is_stranded_and_nothing_more_is_bought() -> None:
+    bench = Bench()
+    probe = one_order(bench.open(pair))
+    assert bench.tell(answered()) == []
+    assert bench.fill(probe, "10", "0.49") == [], "neither the other leg nor an unwinding"
+    assert bench.outcome == "STRANDED"
+    assert bench.rig.state.portfolio.position(yes()).qty == q("10")
+
+
+def test_a_pair_whose_market_was_resolved_before_the_merge_is_held() -> None:
+    bench = Bench()
+    second = one_order(bench.fill(one_order(bench.open(pair)), "10", "0.49", mined=False))
+    bench.fill(second, "10", "0.48", mined=False)
+    bench.tell(answered(no()))
+    bench.tell(settled("t1", MINED, at=bench.now), settled("t2", MINED, at=bench.now))
+    assert bench.outcome == "HELD"
+    assert bench.totals.edge_realised == c("0.3")
+
+
+def test_a_merge_under_way_when_its_market_is_resolved_ends_as_a_merge() -> None:
+    bench = Bench()
+    second = one_order(bench.fill(one_order(bench.open(pair)), "10", "0.49"))
+    merge = one_operation(bench.fill(second, "10", "0.48"))
+    assert bench.tell(answered(), bench.at(RETRY)) == []
+    bench.done(merge)
+    assert bench.outcome == "COMPLETE"
+    assert bench.rig.state.portfolio.cash == c("1000.3")
+
+
+def test_a_merge_that_fails_after_the_resolution_leaves_the_pair_held() -> None:
+    bench = Bench()
+    second = one_order(bench.fill(one_order(bench.open(pair)), "10", "0.49"))
+    merge = one_operation(bench.fill(second, "10", "0.48"))
+    bench.tell(answered())
+    assert bench.reject(merge) == []
+    assert bench.outcome == "HELD"
 
 
 # --- together -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from fleet.domain.commands import (
     CloseBundle,
     TimeInForce,
 )
-from fleet.engine.state import fold
+from fleet.engine.state import Payout, fold
 from fleet.journal.fleet import FleetState
 from fleet.journal.inbox import AnswerState, OperatorInbox
 from fleet.runtime.operator import PATIENCE_NS, OperatorPart, holdings
@@ -26,7 +26,9 @@ from tests.builders import (
     canceled,
     filled,
     leg,
+    market_id,
     no,
+    p,
     plan,
     settled,
     submit,
@@ -305,7 +307,7 @@ def test_what_counts_as_held(stage: Stage) -> None:
     state.portfolio.fill(filled("old", "1", "0.5", trade="n", token=no(1)))
     assert holdings(state) == (2, c("2.995"), 0), "a pair can be merged, however small"
     stage.hold("10", 2)
-    state.resolved[yes(2)] = 0
+    state.resolved[yes(2)] = Payout(market_id(2), p("0"), NS)
     assert holdings(state) == (2, c("2.995"), 1)
 
 

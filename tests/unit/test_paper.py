@@ -21,7 +21,15 @@ from fleet.engine.book import Book
 from fleet.journal.codec import Codec
 from fleet.journal.store import MemoryJournal
 from fleet.venues.account import AccountQuery
-from fleet.venues.paper import NO_BALANCE, NO_MATCH, NOT_FULL, PaperSettings, PaperVenue
+from fleet.venues.paper import (
+    MARKET_RESOLVED,
+    NO_BALANCE,
+    NO_BOOK,
+    NO_MATCH,
+    NOT_FULL,
+    PaperSettings,
+    PaperVenue,
+)
 from tests.builders import (
     CONFIRMED,
     MINED,
@@ -30,6 +38,7 @@ from tests.builders import (
     Levels,
     c,
     levels,
+    market_id,
     no,
     p,
     q,
@@ -484,3 +493,27 @@ def test_cash_that_rests_in_a_bid_cannot_be_split() -> None:
     assert kinds(desk.wait(4_100)) == ["OperationRejected"]
     desk.send(operate(OperationKind.SPLIT, "", "40", "-40", "x2"))
     assert kinds(desk.wait(4_100)) == ["OperationConfirmed"]
+
+
+# --- the end of a market ------------------------------------------------------------------------
+
+
+def test_what_rests_in_a_resolved_market_is_cancelled_and_nothing_is_traded_any_more() -> None:
+    desk = Desk()
+    desk.send(submit("rests", qty="10", price="0.40", tif=GTC))
+    desk.wait(200)
+    payouts = ((yes(), p("1")), (no(), p("0")))
+    desk.venue.on_resolved(
+        ev.MarketResolved(ts_event=desk.now, ts_recv=desk.now, market_id=market_id(),
+                          payouts=payouts)
+    )  # fmt: skip
+    (ended,) = desk.wait(200)
+    assert isinstance(ended, ev.OrderCanceled)
+    assert (ended.client_order_id, ended.reason) == ("rests", MARKET_RESOLVED)
+    desk.trade("0.30", "10")
+    assert desk.wait(200) == []
+    desk.send(submit("late", no(), qty="10", price="0.60", tif=GTC))
+    (refused,) = desk.wait(200)
+    assert isinstance(refused, ev.OrderRejected)
+    assert refused.reason == NO_BOOK
+    assert "OrderCanceled" in [entry.event.KIND for entry in desk.ledger.read()]

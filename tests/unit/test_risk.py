@@ -51,6 +51,7 @@ from tests.builders import (
     operations_of,
     order,
     orders_of,
+    p,
     plan,
     q,
     settled,
@@ -412,6 +413,26 @@ def flatten_on_a_void_book() -> Verdict:
     return judge(made, loose_sale())
 
 
+def answer(made: Rig) -> None:
+    """Market 1 is resolved, and a late frame brings its books back."""
+    payouts = ((yes(), p("1")), (no(), p("0")))
+    made.say(ev.MarketResolved(market_id=market_id(), payouts=payouts))
+    made.say(snapshot(yes(), at=NS), snapshot(no(), at=NS))
+
+
+def flatten_in_a_resolved_market() -> Verdict:
+    made = rig()
+    hold(made, "10", "0.5")
+    answer(made)
+    return judge(made, loose_sale())
+
+
+def bundle_in_a_resolved_market() -> Verdict:
+    made = rig()
+    answer(made)
+    return judge(made, pair)
+
+
 def loose_sale() -> OrderIntent:
     return structs.replace(order(side=SELL, purpose=Purpose.UNWIND), bundle_id=FLATTEN)
 
@@ -577,6 +598,8 @@ CASES: list[tuple[RefusalCode, Case]] = [
     (R.LEG_EXCEEDED, flatten_that_buys),
     (R.POSITION_INSUFFICIENT, flatten_beyond_what_is_held),
     (R.BOOK_NOT_READY, flatten_on_a_void_book),
+    (R.MARKET_RESOLVED, flatten_in_a_resolved_market),
+    (R.MARKET_RESOLVED, bundle_in_a_resolved_market),
     (R.DAY_LOSS_REACHED, loss),
     (R.CASH_INSUFFICIENT, bundle_cash),
     (R.CASH_INSUFFICIENT, bundle_cash_reserved),

@@ -79,7 +79,7 @@ class Sent:
     def cancel(self, client_order_id: ClientOrderId) -> None:
         self.cancelled.append(client_order_id)
 
-    def observe(self, event: ev.TradePrinted) -> None:
+    def observe(self, event: ev.TradePrinted | ev.MarketResolved) -> None:
         self.prints.append(event)
 
     async def account(self, query: AccountQuery) -> AccountTruth:

@@ -41,7 +41,7 @@ class Venue:
     def submit(self, approved: Approved) -> None:
         raise AssertionError("nothing is sent while it ends")
 
-    def observe(self, event: ev.TradePrinted) -> None:
+    def observe(self, event: ev.TradePrinted | ev.MarketResolved) -> None:
         """Not asked."""
 
     async def account(self, query: AccountQuery) -> AccountTruth:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from fleet.config import count, dollars, flag, milliseconds, one_of, ratio, setting
+from fleet.config import count, dollars, flag, milliseconds, one_of, ratio, seconds, setting
 from fleet.domain.units import SCALE, Cash, Price, format_dollars
 from fleet.engine.risk import RiskLimits
 from fleet.engine.state import View
@@ -86,6 +86,13 @@ class ArbEnv:
         "1000",
         "the pause in milliseconds before the same idea is tried again",
     )
+    write_off_ns: int = setting(
+        "ARB_WRITE_OFF_S",
+        seconds,
+        "600",
+        "the seconds that worthless tokens are kept after their market was resolved; redeeming them"
+        " books what they cost as a loss of that day",
+    )
     max_open: int = setting(
         "ARB_MAX_OPEN_BUNDLES", count, "4", "the number of ideas worked at the same time"
     )
@@ -145,6 +152,7 @@ def arb_settings(env: ArbEnv) -> ArbSettings:
         min_yearly_return=env.min_yearly_return,
         unwind_slippage=Price(env.unwind_slippage),
         cooldown_ns=env.cooldown_ns,
+        write_off_ns=env.write_off_ns,
         max_open_bundles=env.max_open,
         complement=env.complement,
         sets=env.sets,

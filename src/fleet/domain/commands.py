@@ -60,6 +60,7 @@ class RefusalCode(Enum):
     QTY_OFF_LOT = "QTY_OFF_LOT"
     QTY_BELOW_MINIMUM = "QTY_BELOW_MINIMUM"
     NOTIONAL_BELOW_MINIMUM = "NOTIONAL_BELOW_MINIMUM"
+    MARKET_RESOLVED = "MARKET_RESOLVED"
     BOOK_NOT_READY = "BOOK_NOT_READY"
     BOOK_STALE = "BOOK_STALE"
     ORDER_UNRESOLVED = "ORDER_UNRESOLVED"
@@ -87,6 +88,7 @@ REFUSAL_MEANING: Final[Mapping[RefusalCode, str]] = {
     RefusalCode.QTY_OFF_LOT: "the quantity is not a positive number of lots",
     RefusalCode.QTY_BELOW_MINIMUM: "fewer shares than the market's minimum",
     RefusalCode.NOTIONAL_BELOW_MINIMUM: "less than the venue's minimum for an order that takes",
+    RefusalCode.MARKET_RESOLVED: "the question is answered; its tokens are redeemed, not traded",
     RefusalCode.BOOK_NOT_READY: "the book is void, crossed or waiting for a snapshot",
     RefusalCode.BOOK_STALE: "the feed of this book has been silent for too long",
     RefusalCode.ORDER_UNRESOLVED: "an order of this instrument has an unknown outcome",

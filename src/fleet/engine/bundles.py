@@ -23,7 +23,7 @@ from fleet.domain.commands import (
 )
 from fleet.domain.events import OrderFilled
 from fleet.domain.instruments import Side
-from fleet.domain.units import ZERO_CASH, ZERO_QTY, Cash, Qty, notional_down, notional_up
+from fleet.domain.units import ZERO_CASH, ZERO_QTY, Cash, Price, Qty, notional_down, notional_up
 from fleet.engine.orders import Order
 
 
@@ -97,6 +97,19 @@ class Bundle(Struct):
         return Qty(min(leg.filled - leg.unwound for leg in self.legs))
 
     @property
+    def unsold(self) -> Qty:
+        """The whole pairs of a split that were made and not sold; 0 for a plan without one."""
+        split = self.operation(OperationKind.SPLIT)
+        if split is None or split.status is not OperationStatus.CONFIRMED:
+            return ZERO_QTY
+        return Qty(
+            min(
+                plan.qty - leg.filled - leg.unwound
+                for plan, leg in zip(self.plan.legs, self.legs, strict=True)
+            )
+        )
+
+    @property
     def any_filled(self) -> bool:
         """Whether any leg filled at all."""
         return any(leg.filled for leg in self.legs)
@@ -145,6 +158,8 @@ class LedgerTotals(Struct):
     """Edge planned by the bundles that have closed."""
     edge_realised: Cash = ZERO_CASH
     """Cash made by the bundles that have closed (a held set counts at its payoff)."""
+    redeemed: Cash = ZERO_CASH
+    """What the tokens of resolved markets have paid, those of held sets included."""
 
 
 def _worth(plan: LegPlan, leg: LegState) -> int:
@@ -336,6 +351,8 @@ class Bundles:
                 )
             return
         self._pending.pop(operation_id, None)
+        if state.kind is OperationKind.REDEEM:
+            self.totals.redeemed = Cash(self.totals.redeemed + cash)
         state.status = status
         state.ended_ns = now_ns
         if bundle is not None:
@@ -362,6 +379,9 @@ class Bundles:
                 totals.unwind_cost = Cash(totals.unwind_cost + lost)
         held = 0
         if bundle.plan.finish is None or command.outcome == "HELD":
-            held = notional_down(bundle.plan.payoff, bundle.matched)
+            # What was sold was paid for; what of a split was not is worth what it cost.
+            sold = bundle.plan.legs[0].side is Side.SELL
+            payoff = -bundle.plan.payoff if sold else bundle.plan.payoff
+            held = notional_down(Price(payoff), bundle.unsold if sold else bundle.matched)
         totals.edge_expected = Cash(totals.edge_expected + bundle.plan.edge)
         totals.edge_realised = Cash(totals.edge_realised + bundle.cash + held)

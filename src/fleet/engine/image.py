@@ -18,7 +18,7 @@ from fleet.domain.instruments import InstrumentId, Universe
 from fleet.engine.bundles import BundlesImage
 from fleet.engine.orders import OrdersImage
 from fleet.engine.portfolio import PortfolioImage
-from fleet.engine.state import EMPTY_UNIVERSE, State
+from fleet.engine.state import EMPTY_UNIVERSE, Payout, State
 
 
 class StateImage(Struct, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ class StateImage(Struct, frozen=True, kw_only=True):
     trading_by: str
     reconciled: bool
     operator: str
-    resolved: dict[InstrumentId, int]
+    resolved: dict[InstrumentId, Payout]
     now_ns: int
     decisions: int
     anomaly: str

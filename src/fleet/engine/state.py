@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from msgspec import Struct
+
 from fleet.domain import events as ev
 from fleet.domain.commands import BundleId, ClientOrderId, OperationId, RunOperation
-from fleet.domain.instruments import Instrument, InstrumentId, Universe
-from fleet.domain.units import ZERO_CASH, Cash, notional_down
+from fleet.domain.instruments import Instrument, InstrumentId, MarketId, Universe
+from fleet.domain.units import ZERO_CASH, Cash, Price, notional_down
 from fleet.engine.book import Book
 from fleet.engine.bundles import Bundle, Bundles, OperationStatus
 from fleet.engine.orders import Fact, Order, Orders
@@ -21,6 +23,15 @@ from fleet.engine.portfolio import Portfolio, Position
 
 STANDING_ORDERS: Final = ("resume", "reduce", "flatten", "pause")
 EMPTY_UNIVERSE: Final = Universe(instruments={}, markets={})
+
+
+class Payout(Struct, frozen=True):
+    """What a share of a token pays since its market was resolved."""
+
+    market_id: MarketId
+    price: Price
+    told_ns: int
+    """When we learned of it."""
 
 
 class State:
@@ -42,7 +53,8 @@ class State:
         self.operator = "resume"
         """The newest standing order of a person: resume, reduce, flatten or pause. Survives
         restarts."""
-        self.resolved: dict[InstrumentId, int] = {}
+        self.resolved: dict[InstrumentId, Payout] = {}
+        """The tokens of resolved markets, those of markets outside the universe included."""
         self.now_ns = 0
         self.moment_ns = 0
         """The newest venue time seen in market data."""
@@ -241,7 +253,14 @@ class State:
 
     def _resolved(self, event: ev.MarketResolved) -> None:
         for instrument_id, price in event.payouts:
-            self.resolved[instrument_id] = price
+            before = self.resolved.get(instrument_id)
+            if before is None:
+                self.resolved[instrument_id] = Payout(event.market_id, price, event.ts_recv)
+            elif before.price != price:
+                self.anomaly = f"market {event.market_id} was resolved twice, and differently"
+            book = self.books.get(instrument_id)
+            if book is not None:
+                book.void()
 
     def _collect_anomalies(self) -> None:
         for part in (self.orders, self.portfolio, self.bundles):
@@ -323,8 +342,8 @@ class View:
         return self._state.bundles.pending
 
     @property
-    def resolved(self) -> Mapping[InstrumentId, int]:
-        """What a share of each resolved token pays, at 1e-8."""
+    def resolved(self) -> Mapping[InstrumentId, Payout]:
+        """What the tokens of resolved markets pay."""
         return self._state.resolved
 
     @property

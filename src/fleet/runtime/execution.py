@@ -8,7 +8,7 @@ from typing import Protocol
 
 from fleet.clock import Clock
 from fleet.domain.commands import Approved, ClientOrderId
-from fleet.domain.events import Event, TradePrinted
+from fleet.domain.events import Event, MarketResolved, TradePrinted
 from fleet.journal.database import JournalError
 from fleet.venues.account import AccountQuery, AccountTruth
 from fleet.venues.paper import PaperVenue
@@ -32,8 +32,8 @@ class Execution(Protocol):
         """Ask for a cancel; never waits."""
         ...
 
-    def observe(self, event: TradePrinted) -> None:
-        """See somebody's trade (a simulated venue fills resting orders by it)."""
+    def observe(self, event: TradePrinted | MarketResolved) -> None:
+        """See somebody's trade or a market's end: a simulated venue fills and cancels by them."""
         ...
 
     async def account(self, query: AccountQuery) -> AccountTruth:
@@ -79,9 +79,12 @@ class PaperExecution:
         self._venue.cancel(client_order_id, self._clock.now_ns())
         self._arm()
 
-    def observe(self, event: TradePrinted) -> None:
-        """Let resting orders fill."""
-        self._venue.on_trade(event)
+    def observe(self, event: TradePrinted | MarketResolved) -> None:
+        """Let resting orders fill, or end with their market."""
+        if isinstance(event, MarketResolved):
+            self._venue.on_resolved(event)
+        else:
+            self._venue.on_trade(event)
         self._arm()
 
     async def account(self, query: AccountQuery) -> AccountTruth:

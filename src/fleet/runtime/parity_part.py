@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fleet.clock import Clock
 from fleet.config import Mode, Paths
 from fleet.domain.commands import Approved, ClientOrderId, SubmitOrder
-from fleet.domain.events import TradePrinted
+from fleet.domain.events import MarketResolved, TradePrinted
 from fleet.engine.state import State
 from fleet.runtime.components import Node
 from fleet.runtime.execution import Execution
@@ -52,10 +52,11 @@ class WatchedExecution:
         """Pass it on."""
         self._execution.cancel(client_order_id)
 
-    def observe(self, event: TradePrinted) -> None:
-        """Somebody's trade."""
+    def observe(self, event: TradePrinted | MarketResolved) -> None:
+        """Somebody's trade, or a market's end."""
         self._execution.observe(event)
-        self._recorder.observe(event)
+        if isinstance(event, TradePrinted):
+            self._recorder.observe(event)
 
     async def account(self, query: AccountQuery) -> AccountTruth:
         """Pass it on."""

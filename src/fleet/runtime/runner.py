@@ -30,6 +30,7 @@ from fleet.runtime.latency import LatencyWindow
 INBOX_MAX: Final = 20_000
 BATCH: Final = 256
 TICK: Final = "tick"
+_OBSERVED: Final = (ev.TradePrinted, ev.MarketResolved)
 TICK_S: Final = 1.0
 STILL_NS: Final = 5 * NS_PER_SECOND
 """So long without a tick and what the sockets hold is too old: five ticks, far above any pause of
@@ -166,7 +167,7 @@ class Runner:
     def handle(self, event: ev.AnyEvent) -> Sequence[Command]:
         """One event through the engine, and its commands carried out."""
         try:
-            if isinstance(event, ev.TradePrinted) and self.execution is not None:
+            if isinstance(event, _OBSERVED) and self.execution is not None:
                 self.execution.observe(event)
             commands = self.engine.handle(event)
             if commands:

@@ -60,6 +60,13 @@ class SafetyEnv:
         "60",
         "the seconds between two comparisons of a running bot's journal with the venue's books",
     )
+    resolutions_ns: int = setting(
+        "FLEET_RESOLUTIONS_S",
+        seconds,
+        "60",
+        "the seconds between two questions to the venue whether the markets of held tokens are"
+        " resolved; the feed does not always tell",
+    )
     max_errors: int = setting(
         "FLEET_MAX_ERRORS_PER_MINUTE",
         count,

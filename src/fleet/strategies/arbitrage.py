@@ -30,8 +30,6 @@ from fleet.domain.commands import (
     Intent,
     LegPlan,
     OpenBundle,
-    OperationIntent,
-    OperationKind,
     StartTimer,
 )
 from fleet.domain.events import (
@@ -52,11 +50,12 @@ from fleet.domain.events import (
     TradingStateChanged,
 )
 from fleet.domain.instruments import InstrumentId
-from fleet.domain.units import SCALE, Cash, Price, Qty, notional_down
+from fleet.domain.units import SCALE, Cash, Price, Qty
 from fleet.engine.bundles import Bundle
 from fleet.engine.state import View
 from fleet.strategies.flatten import flatten_step
 from fleet.strategies.legs import COMPLETE, HELD, ExecutionSettings, first_step, next_step
+from fleet.strategies.redemption import WRITE_OFF_NS, Redemptions
 from fleet.strategies.sizing import Offer, Sizing, leg_prices, size_bundle
 from fleet.strategies.watches import MarketWatch, Watch, build_watches
 
@@ -81,6 +80,8 @@ class ArbSettings:
     unwind_slippage: Price = Price(3 * SCALE // 100)
     """How far below the best bid at decision time a lonely leg is first offered."""
     cooldown_ns: int = 1_000_000_000
+    write_off_ns: int = WRITE_OFF_NS
+    """How long worthless tokens are kept after their market was resolved."""
     max_open_bundles: int = 4
     complement: bool = True
     sets: bool = True
@@ -116,6 +117,7 @@ class Arbitrage:
             view, complement=settings.complement, sets=settings.sets, ladders=settings.ladders
         )
         self._pending: list[Watch] = []
+        self._redemptions = Redemptions(write_off_ns=settings.write_off_ns)
         self._ideas = {
             (watch.idea, watch.key): watch
             for market in self._markets.values()
@@ -332,7 +334,7 @@ class Arbitrage:
                     self._rest(bundle, wish.outcome, view.now_ns)
             wishes.extend(step)
         if isinstance(event, TimerFired):
-            wishes.extend(_redemptions(view))
+            wishes.extend(self._redemptions.wishes(view))
             if view.operator == "flatten":
                 wishes.extend(flatten_step(view))
         return wishes
@@ -350,26 +352,3 @@ class Arbitrage:
         """Leave an idea alone: for the cooldown, and twice as long each time it came to nothing."""
         pause_ns = self.settings.cooldown_ns << min(max(0, watch.misses - 1), 16)
         watch.busy_until_ns = now_ns + min(pause_ns, REST_NS_MAX)
-
-
-def _redemptions(view: View) -> list[Intent]:
-    """Turn resolved, settled tokens that nothing has claimed into what they pay."""
-    if not view.resolved:
-        return []
-    claimed = {token for op in view.pending_operations.values() for token, _ in op.burn}
-    intents: list[Intent] = []
-    for token, position in view.positions.items():
-        price = view.resolved.get(token)
-        if price is None or token in claimed or position.settled <= 0:
-            continue
-        intents.append(
-            OperationIntent(
-                bundle_id=BundleId("redeem"),
-                kind=OperationKind.REDEEM,
-                subject=token,
-                burn=((token, position.settled),),
-                mint=(),
-                cash=notional_down(Price(price), position.settled),
-            )
-        )
-    return intents

@@ -27,13 +27,12 @@ from fleet.domain.commands import (
     Intent,
     OpenBundle,
     OperationIntent,
-    OperationKind,
     OrderIntent,
     Purpose,
 )
 from fleet.domain.events import TradingState
 from fleet.domain.instruments import Side
-from fleet.domain.units import ZERO_QTY, Cash, Price, Qty, notional_down
+from fleet.domain.units import Cash, Price, Qty, notional_down
 from fleet.engine.bundles import Bundle, OperationStatus
 from fleet.engine.state import View
 
@@ -120,7 +119,8 @@ def _start(bundle: Bundle, view: View) -> Sequence[Intent] | None:
     if bundle.plan.start is None:
         return None
     done = bundle.operation(bundle.plan.start)
-    if done is None and view.trading is not TradingState.ACTIVE:
+    over = any(leg.instrument_id in view.resolved for leg in bundle.plan.legs)
+    if done is None and (over or view.trading is not TradingState.ACTIVE):
         return (CloseBundle(bundle_id=bundle.id, outcome=NOT_STARTED),)
     if done is None:
         qty = bundle.plan.legs[0].qty
@@ -174,7 +174,7 @@ def _leg_order(
 ) -> OrderIntent | None:
     """The order that brings a leg to ``goal`` shares; nothing if it may not or need not be sent."""
     leg, state = bundle.plan.legs[index], bundle.legs[index]
-    if state.tries >= settings.max_tries or state.unwound:
+    if state.tries >= settings.max_tries or state.unwound or leg.instrument_id in view.resolved:
         return None
     if leg.side is Side.BUY and view.trading is not TradingState.ACTIVE:
         return None
@@ -253,15 +253,14 @@ def _unwinds(bundle: Bundle, view: View, settings: ExecutionSettings) -> tuple[l
 def _finish(bundle: Bundle, view: View, settings: ExecutionSettings) -> Sequence[Intent]:
     plan = bundle.plan
     bought = plan.legs[0].side is Side.BUY
-    whole = bundle.matched if bought else _unsold(bundle)
+    whole = bundle.matched if bought else bundle.unsold
     if plan.finish is None or whole <= 0:
         return (CloseBundle(bundle_id=bundle.id, outcome=_outcome(bundle)),)
     done = bundle.operation(plan.finish)
     if done is not None and done.status is OperationStatus.CONFIRMED:
         return (CloseBundle(bundle_id=bundle.id, outcome=_outcome(bundle)),)
     if any(leg.instrument_id in view.resolved for leg in plan.legs):
-        outcome = HELD if bought else _outcome(bundle)
-        return (CloseBundle(bundle_id=bundle.id, outcome=outcome),)
+        return (CloseBundle(bundle_id=bundle.id, outcome=HELD),)  # Each whole set is redeemed.
     if done is not None and view.now_ns - done.ended_ns < settings.operation_retry_ns:
         return ()
     tokens = tuple((leg.instrument_id, whole) for leg in plan.legs)
@@ -277,19 +276,6 @@ def _finish(bundle: Bundle, view: View, settings: ExecutionSettings) -> Sequence
             mint=(),
             cash=notional_down(payoff, whole),
         ),
-    )
-
-
-def _unsold(bundle: Bundle) -> Qty:
-    """Whole pairs of a split that were not sold."""
-    split = bundle.operation(OperationKind.SPLIT)
-    if split is None or split.status is not OperationStatus.CONFIRMED:
-        return ZERO_QTY
-    return Qty(
-        min(
-            plan.qty - leg.filled - leg.unwound
-            for plan, leg in zip(bundle.plan.legs, bundle.legs, strict=True)
-        )
     )
 
 

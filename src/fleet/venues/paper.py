@@ -31,6 +31,7 @@ from fleet.domain.units import SCALE, Cash, Price, Qty, notional_up
 from fleet.engine.book import Book
 from fleet.venues.account import AccountQuery, AccountTruth
 from fleet.venues.paper_accounts import PaperAccounts
+from fleet.venues.paper_depth import TakenDepth
 
 MS: Final = 1_000_000
 NO_MATCH: Final = (
@@ -38,6 +39,8 @@ NO_MATCH: Final = (
     " is found."
 )
 NOT_FULL: Final = "order couldn't be fully filled. FOK orders are fully filled or killed."
+NO_BOOK: Final = "No orderbook exists for the requested token id"
+MARKET_RESOLVED: Final = "CANCELED_MARKET_RESOLVED"
 NO_BALANCE: Final = "not enough balance / allowance"
 
 
@@ -102,7 +105,8 @@ class PaperVenue:
         self._queue: list[_Due] = []
         self._number = 0
         self._resting: dict[ClientOrderId, _Resting] = {}
-        self._consumed: dict[tuple[InstrumentId, Side, Price], tuple[Qty, int]] = {}
+        self._taken = TakenDepth(settings.consumed_ns)
+        self._ended: set[InstrumentId] = set()
         for fact in facts:
             self.accounts.apply(fact)
         for fact in self.accounts.unfinished(now_ns, settings.mined_ns, settings.confirmed_ns):
@@ -183,6 +187,8 @@ class PaperVenue:
         instrument = self._instruments[order.instrument_id]
         fills = self._match(order, now_ns)
         refusal = self._refusal(order, instrument, fills)
+        if order.instrument_id in self._ended:
+            refusal = NO_BOOK
         if refusal:
             self._deliver(
                 ev.OrderRejected(
@@ -201,7 +207,7 @@ class PaperVenue:
             for index, (price, qty) in enumerate(fills)
         ]
         for price, qty in fills:
-            self._consume(order, instrument, price, qty, now_ns)
+            self._taken.take(instrument, order.side, price, qty, now_ns)
         left = Qty(order.qty - sum(qty for _, qty in fills))
         if left and order.tif in {TimeInForce.GTC, TimeInForce.GTD}:
             self._resting[order.client_order_id] = _Resting(order, left)
@@ -256,7 +262,7 @@ class PaperVenue:
         )
 
     def _match(self, order: SubmitOrder, now_ns: int) -> list[ev.Level]:
-        book = self._books[order.instrument_id]
+        book, instrument = self._books[order.instrument_id], self._instruments[order.instrument_id]
         if not book.usable:
             return []
         fills: list[ev.Level] = []
@@ -265,30 +271,11 @@ class PaperVenue:
             beyond = price > order.price if order.side is Side.BUY else price < order.price
             if beyond or not left:
                 break
-            part = min(left, self._available(order, price, shown, now_ns))
+            part = min(left, self._taken.left(instrument, order.side, price, shown, now_ns))
             if part > 0:
                 fills.append((price, Qty(part)))
                 left -= part
         return fills
-
-    def _available(self, order: SubmitOrder, price: Price, shown: Qty, now_ns: int) -> int:
-        key = (order.instrument_id, order.side, price)
-        taken, at_ns = self._consumed.get(key, (Qty(0), 0))
-        if now_ns - at_ns > self.settings.consumed_ns:
-            self._consumed.pop(key, None)
-            return shown
-        return max(0, shown - taken)
-
-    def _consume(
-        self, order: SubmitOrder, instrument: Instrument, price: Price, qty: Qty, now_ns: int
-    ) -> None:
-        """Take depth out of this book and of the mirrored one."""
-        here = (order.instrument_id, order.side, price)
-        mirrored = (instrument.complement, order.side.opposite, Price(SCALE - price))
-        for key in (here, mirrored):
-            taken, at_ns = self._consumed.get(key, (Qty(0), 0))
-            fresh = now_ns - at_ns <= self.settings.consumed_ns
-            self._consumed[key] = (Qty((taken if fresh else 0) + qty), now_ns)
 
     def on_trade(self, event: ev.TradePrinted) -> None:
         """Fill resting orders that somebody's trade went through."""
@@ -317,6 +304,18 @@ class PaperVenue:
             if not resting.remaining:
                 del self._resting[order_id]
             self._deliver(fill)
+
+    def on_resolved(self, event: ev.MarketResolved) -> None:
+        """A question is answered: what rests is cancelled, and nothing is traded any more."""
+        self._ended.update(token for token, _ in event.payouts)
+        for order_id, resting in list(self._resting.items()):
+            if resting.order.instrument_id in self._ended:
+                del self._resting[order_id]
+                self._deliver(
+                    ev.OrderCanceled(
+                        ts_event=event.ts_recv, client_order_id=order_id, reason=MARKET_RESOLVED
+                    )
+                )
 
     def _fill(
         self,

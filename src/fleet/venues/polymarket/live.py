@@ -168,8 +168,8 @@ class LiveVenue:
         await self.stream.stop()
         await self._client.close()
 
-    def observe(self, event: ev.TradePrinted) -> None:
-        """Say nothing: other people's trades are not ours."""
+    def observe(self, event: ev.TradePrinted | ev.MarketResolved) -> None:
+        """Say nothing: our own orders are told on a channel of their own."""
 
     # --- orders out ---------------------------------------------------------------------------
 
