@@ -35,6 +35,7 @@ from fleet.runtime.parts import (
     StatusPart,
 )
 from fleet.runtime.recovery import missed_facts, overdue, query_of, reconcile
+from fleet.runtime.resolutions import ResolutionWatch
 from fleet.runtime.runner import Runner
 from fleet.runtime.safety_settings import AlertEnv, SafetyEnv
 from fleet.runtime.session import SessionRefused, Setup
@@ -53,6 +54,7 @@ from fleet.runtime.status import write_status
 from fleet.venues.port import VenueError
 
 HEALTH_S = 10.0
+LOOK_S = 0.25
 RESOLVE_NS = 5 * NS_PER_SECOND
 
 
@@ -206,10 +208,15 @@ class Bot:
             cast.runner, execution, self.clock, guards.safety.trip,
             every_s=safety.reconcile_ns / NS_PER_SECOND,
         )  # fmt: skip
+        resolutions = ResolutionWatch(
+            cast.state, cast.source.clob, cast.runner.put_facts, self.clock,
+            every_s=safety.resolutions_ns / NS_PER_SECOND,
+        )  # fmt: skip
         for node in (
             *guards.nodes(board, safety),
             Node(component=status, requires=("feed",), required=False),
             Node(component=accounts, required=False),
+            Node(component=resolutions, required=False),
             *cast.shadows.nodes(),
         ):
             cast.supervisor.add(node)
@@ -236,10 +243,11 @@ class Bot:
     async def _live(self, cast: Cast, execution: Execution, channel: pm2.Channel | None) -> None:
         runner, board, supervisor = cast.runner, cast.board, cast.supervisor
         loop = asyncio.create_task(runner.run())
-        watch = asyncio.create_task(self._watch(runner, supervisor, execution, cast.journal))
+        watch = asyncio.create_task(self._watch(runner, supervisor, cast.journal))
+        resolve = asyncio.create_task(self._resolve(runner, execution))
         try:
             await supervisor.start()
-            if await self._first_snapshots(cast.feed, loop, watch):
+            if await self._first_snapshots(cast.feed, loop, watch, resolve):
                 memory.settle()
                 self._allow_trading(runner)
                 board.ready = True
@@ -247,7 +255,7 @@ class Bot:
                     channel.ready()
                 after_ms = (self.clock.now_ns() - self._started_ns) // 1_000_000
                 self.log.info("READY", after_ms=after_ms)
-            await self._until_end(loop, watch)
+            await self._until_end(loop, watch, resolve)
             if runner.failure:
                 self.end(EXIT_RETRY, runner.failure)
         finally:
@@ -258,8 +266,9 @@ class Bot:
             if not loop.done():
                 await wind_down(runner, execution, self.clock)
             watch.cancel()
+            resolve.cancel()
             runner.stop()
-            await asyncio.gather(loop, watch, return_exceptions=True)
+            await asyncio.gather(loop, watch, resolve, return_exceptions=True)
             await supervisor.stop()
 
     async def _first_snapshots(self, feed: FeedPart, *tasks: asyncio.Task[None]) -> bool:
@@ -301,18 +310,11 @@ class Bot:
                 self.end(EXIT_RETRY, f"{type(error).__name__}: {error}")
                 self.log.error("CRASHED", exc_info=error)
 
-    async def _watch(
-        self,
-        runner: Runner,
-        supervisor: Supervisor,
-        execution: Execution,
-        journal: JournalStore,
-    ) -> None:
-        """Health every ten seconds; orders of unknown outcome are asked about in between."""
-        asked_ns = 0
+    async def _watch(self, runner: Runner, supervisor: Supervisor, journal: JournalStore) -> None:
+        """Health every ten seconds, and the journal's write-ahead log kept short in between."""
         checked_ns = self.clock.now_ns()
         while True:
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(LOOK_S)
             now_ns = self.clock.now_ns()
             if runner.failure:
                 self.end(EXIT_RETRY, runner.failure)
@@ -323,12 +325,28 @@ class Bot:
             else:
                 await supervisor.restart_due()
             if not runner.backlog:
-                journal.checkpoint()  # In a quiet moment, so that no decision pays for it.
-            state = runner.engine.state
-            late = overdue(state, now_ns - RESOLVE_NS)
-            if late and now_ns - asked_ns > RESOLVE_NS:
-                asked_ns = now_ns
+                try:
+                    journal.checkpoint()  # In a quiet moment, so that no decision pays for it.
+                except JournalError as error:
+                    runner.crashed(f"the journal cannot be written: {error}")
+
+    async def _resolve(self, runner: Runner, execution: Execution) -> None:
+        """Ask about orders of unknown outcome every five seconds. A venue that is down is no
+        reason to end: they block their instruments until it is back.
+        """
+        state = runner.engine.state
+        asked_ns = 0
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now_ns = self.clock.now_ns()
+            if now_ns - asked_ns <= RESOLVE_NS or not overdue(state, now_ns - RESOLVE_NS):
+                continue
+            asked_ns = now_ns
+            try:
                 truth = await execution.account(query_of(state))
+            except VenueError as error:
+                self.log.warning("ORDERS of unknown outcome not answered for", reason=str(error))
+            else:
                 runner.put_facts(missed_facts(state, truth, self.clock.now_ns()))
 
     def _latched(self, runner: Runner, why: str) -> None:

@@ -56,6 +56,7 @@ class Cast:
     journal: JournalStore
     runner: Runner
     feed: FeedPart
+    source: MarketSource
     guards: Guards
     keeper: LeaseKeeper
     supervisor: Supervisor
@@ -119,6 +120,6 @@ def build(stage: Stage, source: MarketSource, universe: Universe, stack: ExitSta
         note=runner.note, facts=runner.put_facts, crashed=runner.crashed,
     )  # fmt: skip
     return Cast(
-        journal=journal, runner=runner, feed=feed, guards=guards, keeper=keeper,
+        journal=journal, runner=runner, feed=feed, source=source, guards=guards, keeper=keeper,
         supervisor=supervisor, board=board, shadows=shadows, ground=ground,
     )  # fmt: skip

@@ -41,6 +41,7 @@ from fleet.venues.polymarket.live import EarlierOrder, LiveVenue
 from fleet.venues.polymarket.live_account import Account, held_tokens
 from fleet.venues.polymarket.live_operations import EarlierOperation
 from fleet.venues.polymarket.login import log_in
+from fleet.venues.polymarket.resolutions import standing_of_token
 from fleet.venues.polymarket.user_feed import UserFeed
 from fleet.venues.transport import JsonClient
 
@@ -85,6 +86,8 @@ async def live_session(ground: Ground, access: LiveAccess) -> AsyncIterator[Exec
         stack.push_async_callback(node.close)
         positions = JsonClient(access.hosts.data_url, clock=ground.clock)
         stack.push_async_callback(positions.close)
+        markets = JsonClient(access.hosts.clob_url, clock=ground.clock)
+        stack.push_async_callback(markets.close)
         venue = LiveVenue(
             client=client,
             guard=guard,
@@ -97,7 +100,10 @@ async def live_session(ground: Ground, access: LiveAccess) -> AsyncIterator[Exec
             sink=ground.facts,
             on_failure=ground.crashed,
             earlier=_earlier_orders(ground.state),
-            operations=ChainOperations(guard.transactions(), node, ground.state.universe),
+            operations=ChainOperations(
+                guard.transactions(), node, ground.state.universe,
+                lookup=partial(standing_of_token, markets),
+            ),
             earlier_operations=_earlier_operations(ground.state),
             account=Account(
                 client, guard.wallet, held=partial(held_tokens, positions, guard.wallet),

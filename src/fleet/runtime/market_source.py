@@ -128,6 +128,10 @@ class MarketSource:
         )
         return universe
 
+    def clob(self) -> JsonClient:
+        """A connection to the public side of the CLOB; the caller closes it."""
+        return JsonClient(self._addresses.clob_url, self._addresses.http)
+
     def make_feed(self, universe: Universe, sink: EventSink) -> Feed:
         """A feed of the whole universe that has not been started. Raises ``OSError``."""
         if self._keep_tape and self._tape is None:

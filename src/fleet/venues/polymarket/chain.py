@@ -34,14 +34,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
 from fleet.clock import NS_PER_SECOND
 from fleet.domain.commands import OperationId, OperationKind, RunOperation
-from fleet.domain.instruments import MarketId, Universe
+from fleet.domain.instruments import InstrumentId, MarketId, Universe
 from fleet.venues.polymarket.chain_contracts import ChainCall, encode
 from fleet.venues.polymarket.chain_logs import moves_in
 from fleet.venues.polymarket.chain_node import ChainNode, NodeRefused
@@ -49,9 +49,11 @@ from fleet.venues.polymarket.chain_planning import (
     Moves,
     OperationUnfit,
     plan,
+    redeem_of,
     set_of,
 )
 from fleet.venues.polymarket.chain_transactions import Transaction, TransactionSigner
+from fleet.venues.polymarket.resolutions import MarketStanding
 from fleet.venues.port import TransportFailed, VenueError
 
 CONFIRMATIONS: Final = 3
@@ -71,6 +73,10 @@ _PROOFS_OF_REFUSAL: Final = (
     "higher than max fee per gas", "invalid sender", "gas limit reached",
 )  # fmt: skip
 """What a node's pool says of a transaction it does not take and does not pass on (geth's words)."""
+
+
+Lookup = Callable[[InstrumentId], Awaitable[MarketStanding]]
+"""The market of a token as the venue knows it. Raises ``VenueError``."""
 
 
 class WalletBusy(VenueError):  # noqa: N818 - named for what was found
@@ -148,14 +154,18 @@ class ChainOperations:
         universe: Universe,
         *,
         confirmations: int = CONFIRMATIONS,
+        lookup: Lookup | None = None,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """``universe`` may be replaced when the catalogue is; the node must be open to be used."""
+        """``universe`` may be replaced when the catalogue is; the node must be open to be used.
+
+        ``lookup`` finds the market of a token to redeem that the catalogue does not have any more.
+        """
         if confirmations < 1:
             raise ValueError("a transaction counts as final after one block at least")
         self.universe = universe
         self.address: Final = signer.address
-        self._signer, self._node = signer, node
+        self._signer, self._node, self._lookup = signer, node, lookup
         self._confirmations = confirmations
         self._open: dict[str, int | None] = {}
         """Hash -> nonce (``None``: of a journal, not known) of what has no proven end."""
@@ -178,6 +188,11 @@ class ChainOperations:
         (ask again later), or what the node and the signer raise.
         """
         indices = None
+        if self._lookup is not None and operation.kind is OperationKind.REDEEM:
+            first, _ = operation.burn[0]
+            if first not in self.universe.instruments:
+                redeem = redeem_of(operation, await self._lookup(first))
+                return await self.prepare_call(redeem, operation.operation_id)
         if operation.kind is OperationKind.CONVERT:
             indices = await self._question_indices(set_of(operation, self.universe).id)
         call = plan(operation, self.universe, indices)

@@ -15,6 +15,7 @@ from fleet.domain.instruments import InstrumentId, Market, MarketId, OutcomeSet,
 from fleet.domain.units import Cash, Qty, format_units
 from fleet.venues.polymarket.amounts import BASE_UNIT
 from fleet.venues.polymarket.chain_contracts import Convert, Merge, Redeem, Split
+from fleet.venues.polymarket.resolutions import MarketStanding
 
 Leg = tuple[InstrumentId, Qty]
 OperationCall = Split | Merge | Redeem | Convert
@@ -87,6 +88,15 @@ def plan(
             return Redeem(condition_id=market.id, neg_risk=market.neg_risk)
         case OperationKind.CONVERT:
             return _convert(operation, universe, indices or {})
+
+
+def redeem_of(operation: RunOperation, standing: MarketStanding) -> Redeem:
+    """The call of a redemption by what the venue says of its market. Raises ``OperationUnfit``."""
+    if operation.mint or not {token for token, _ in operation.burn} <= set(standing.tokens):
+        raise OperationUnfit(
+            f"redeem {operation.operation_id} must burn tokens of market {standing.market_id} alone"
+        )
+    return Redeem(condition_id=standing.market_id, neg_risk=standing.neg_risk)
 
 
 def moves_of(cash: int, tokens: Mapping[InstrumentId, int]) -> Moves:
