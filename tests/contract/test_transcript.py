@@ -69,6 +69,20 @@ def test_what_is_read_changes_with_what_was_done_and_not_before() -> None:
     assert not replay.left()
 
 
+def test_what_changes_by_itself_is_told_in_turn_and_then_stays() -> None:
+    said = [
+        Line(ms=ms, what="read", key=f"GET /clob/{key}", text=f'["{text}"]')
+        for ms, key, text in ((0, "time", "1"), (1, "book", "a"), (2, "time", "2"))
+    ]
+
+    async def story(_: Replay, ask: Ask) -> None:
+        times = [await ask("GET", "/clob/time", "") for _again in range(3)]
+        assert times == ['["1"]', '["2"]', '["2"]']
+        assert await ask("GET", "/clob/book", "") == '["a"]'
+
+    assert not told(said, story).failures
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [

@@ -46,6 +46,8 @@ class Replay:
         """The last happening that is over."""
         self._read = -1
         """The furthest line that was read."""
+        self._given: dict[str, int] = {}
+        """The line each question was answered with last."""
         self._moved = asyncio.Condition()
         self._asked: dict[int, asyncio.Future[Line]] = {}
         self._links: list[web.WebSocketResponse] = []
@@ -169,9 +171,10 @@ class Replay:
             later = [i for i in known if high < i < wall]
             before = [i for i in known if i <= low]
             if here:
-                fresh = [i for i in here if i >= self._read]
+                last = self._given.get(key, -1)
+                fresh = [i for i in here if i >= self._read and i > last]
                 found = min(fresh) if fresh else max(here)
-                self._read = max(self._read, found)
+                self._read, self._given[key] = max(self._read, found), found
                 return self._said[found]
             if before and not later:
                 return self._said[max(before)]
