@@ -82,7 +82,7 @@ logs: ## follow the logs
 # --- development ---------------------------------------------------------------------------------
 
 test: setup ## the whole test suite
-	@$(PYTHON) -m pytest -n 2
+	@$(PYTHON) -m pytest -n 2 --dist worksteal
 
 check: setup ## lint, format, types, house rules
 	@$(PYTHON) -m ruff check .

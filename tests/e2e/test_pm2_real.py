@@ -179,12 +179,13 @@ def test_hostile_values_hurt_neither_daemon_nor_bystander(pm2: Pm2, tmp_path: Pa
 
 def test_control_an_unguarded_null_does_kill_the_daemon(pm2: Pm2, tmp_path: Path) -> None:
     """Without this the test above could not fail: PM2 7.0.4 dies of one bare null."""
-    pm2.start("Bystander", write(tmp_path / "bystander.py", BYSTANDER))
+    bystander = pm2.start("Bystander", write(tmp_path / "bystander.py", BYSTANDER))
     daemon_pid = pm2.daemon_pid()
     raw = "import os, time\nos.write(int(os.environ['NODE_CHANNEL_FD']), b'null\\n')\n"
     script = write(tmp_path / "raw.py", raw + "time.sleep(9)\n")
     pm2.run("start", str(script), "--interpreter", sys.executable, "--no-autorestart", check=False)
     until(lambda: gone(daemon_pid), "the daemon dies of a bare null")
+    os.kill(bystander.pid, signal.SIGKILL)  # Nobody else ends what a dead daemon left behind.
 
 
 @pytest.mark.parametrize(("code", "stays_down"), [(78, True), (75, True), (1, False)])
