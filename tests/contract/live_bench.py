@@ -200,13 +200,6 @@ class LiveBench:
         scale = 10**8
         return (Price(scale - ask) if ask else None, Price(scale - bid) if bid else None)
 
-    async def best_ask(self, token: InstrumentId) -> tuple[Price, Qty]:
-        """The best ask a client is shown, and its size."""
-        async with httpx.AsyncClient(trust_env=False) as client:
-            book = await client.get(f"{self.hosts.clob_url}/book", params={"token_id": token})
-        level = book.json()["asks"][-1]
-        return parse_price(level["price"]), parse_qty(level["size"])
-
     # --- waiting ------------------------------------------------------------------------------
 
     async def until(self, done: Callable[[], bool], why: str = "") -> None:

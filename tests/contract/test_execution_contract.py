@@ -6,6 +6,7 @@ real venue.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -42,14 +43,20 @@ def sandbox(_: str) -> Bench:
     return SandboxBench()
 
 
-def replayed(clause: str) -> Bench:
-    head, clauses = transcript.read(TRANSCRIPT)
+def replayed(path: Path, clause: str) -> Bench:
+    head, clauses = transcript.read(path)
     return ReplayBench(head, clauses[clause])
 
 
 VENUES: Final[dict[str, Callable[[str], Bench]]] = {
-    "paper": paper, "sandbox": sandbox, "transcript": replayed,
+    "paper": paper, "sandbox": sandbox, "transcript": partial(replayed, TRANSCRIPT),
 }  # fmt: skip
+# A recording of another host joins by lying beside it.
+VENUES.update(
+    (f"transcript of {path.stem}", partial(replayed, path))
+    for path in sorted(TRANSCRIPT.parent.glob("*.jsonl"))
+    if path != TRANSCRIPT
+)
 
 
 async def hold(bench: Bench, clause: Clause) -> None:

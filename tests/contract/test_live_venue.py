@@ -42,31 +42,6 @@ def test_a_taking_buy_never_buys_more_than_asked_and_the_books_agree() -> None:
     play(story)
 
 
-def test_the_rest_of_a_taking_order_is_cancelled_after_its_fills() -> None:
-    async def story(bench: LiveBench) -> None:
-        for instrument in bench.liquid():
-            ask, shown = await bench.best_ask(instrument.id)
-            if ask * (shown + 30 * 10**8) > 300 * 10**16:
-                continue
-            order = bench.submit(instrument, BUY, ask, Qty(shown + 30 * 10**8))
-            await bench.ended(order)
-            done = bench.state.orders.get(order)
-            assert done is not None
-            if 0 < done.filled < done.qty:
-                break
-        else:
-            pytest.fail("no order was left with a rest")
-        kinds = bench.kinds(order)
-        assert kinds[0] == "OrderAccepted"
-        assert kinds[-1] == "OrderCanceled"
-        assert set(kinds[1:-1]) == {"OrderFilled"}
-        await bench.quiet()
-        assert await bench.reconcile() == ""
-        bench.agree()
-
-    play(story)
-
-
 def test_orders_of_one_turn_are_one_batch_and_a_resting_one_can_be_cancelled() -> None:
     async def story(bench: LiveBench) -> None:
         a, b = bench.liquid()[:2]

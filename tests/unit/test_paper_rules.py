@@ -1,12 +1,7 @@
-"""What every venue must do, said once and asked of each implementation.
+"""What the paper venue does beyond the ``Execution`` contract: fees, FOK, the venue's own words."""
 
-A venue joins by a ``Bench``: how to make it over given books, how to let its time pass and what its
-ledger is. The paper venue is the first; the sandbox's live path will be the second.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import pytest
 
@@ -23,10 +18,9 @@ from fleet.domain.commands import (
 from fleet.domain.instruments import Instrument, InstrumentId, Side, Universe
 from fleet.domain.units import notional_up
 from fleet.engine.book import Book
-from fleet.engine.state import State
 from fleet.journal.codec import Codec
 from fleet.journal.store import MemoryJournal
-from fleet.venues.account import AccountQuery, AccountTruth
+from fleet.venues.account import AccountQuery
 from fleet.venues.paper import PaperSettings, PaperVenue
 from tests.builders import NS, c, levels, no, p, q, submit, universe, yes
 
@@ -36,33 +30,8 @@ NOBODY = AccountQuery(
 )  # fmt: skip
 
 
-class Venue(Protocol):
-    """What a bot asks of a venue."""
-
-    def submit(self, request: SubmitOrder | RunOperation, now_ns: int) -> None: ...
-
-    def cancel(self, client_order_id: ClientOrderId, now_ns: int) -> None: ...
-
-    def account(self, query: AccountQuery) -> AccountTruth: ...
-
-
-class Bench(Protocol):
-    """A venue under test: 1,000 dollars, one market with a fee of 0.02, books at 0.49/0.51."""
-
-    venue: Venue
-    now_ns: int
-
-    def settle(self) -> list[ev.Event]:
-        """Let all that is under way come to its end; what the bot was told, in order."""
-        ...
-
-    def restart(self) -> None:
-        """Kill the venue's client and make it anew from what is on its disk."""
-        ...
-
-
 @dataclass
-class PaperBench:
+class Bench:
     """The paper venue, its books and its ledger."""
 
     world: Universe = field(default_factory=lambda: universe(1, rate="0.02"))
@@ -95,10 +64,9 @@ def _book(instrument: Instrument) -> Book:
     return book
 
 
-@pytest.fixture(params=[PaperBench], ids=["paper"])
-def bench(request: pytest.FixtureRequest) -> Bench:
-    made: Callable[[], Bench] = request.param
-    return made()
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
 
 
 def fills(told: Sequence[ev.Event]) -> list[tuple[str, str, str]]:
@@ -145,16 +113,6 @@ def cash(bench: Bench) -> int:
 # --- orders -------------------------------------------------------------------------------------
 
 
-def test_a_taker_is_accepted_then_filled_then_settled(bench: Bench) -> None:
-    told = send(bench, submit(qty="40", price="0.51"))
-    assert [e.KIND for e in told] == ["OrderAccepted", "OrderFilled", "FillSettled", "FillSettled"]
-    assert fills(told) == [("o1", "0.51", "40")]
-    statuses = [e.status.value for e in told if isinstance(e, ev.FillSettled)]
-    assert statuses == ["MINED", "CONFIRMED"]
-    times = [e.ts_recv for e in told]
-    assert times == sorted(times)
-
-
 def test_a_taker_pays_notional_and_the_markets_fee(bench: Bench) -> None:
     told = send(bench, submit(qty="40", price="0.51"))
     (fill,) = (e for e in told if isinstance(e, ev.OrderFilled))
@@ -199,34 +157,7 @@ def test_what_breaks_a_rule_is_rejected_with_a_reason(
     assert (cash(bench), tokens(bench)) == (c("1000"), {})
 
 
-def test_a_resting_order_stays_until_it_is_cancelled(bench: Bench) -> None:
-    rest = submit(qty="10", price="0.30", tif=TimeInForce.GTC)
-    assert ends(send(bench, rest)) == [("OrderAccepted", "o1")]
-    bench.venue.cancel(ClientOrderId("o1"), bench.now_ns)
-    assert ends(bench.settle()) == [("OrderCanceled", "o1")]
-    bench.venue.cancel(ClientOrderId("o1"), bench.now_ns)
-    assert ends(bench.settle()) == [("CancelRejected", "o1")]
-
-
-def test_the_same_order_sent_twice_is_one_order(bench: Bench) -> None:
-    told = send(bench, submit(qty="10", price="0.51"), submit(qty="10", price="0.51"))
-    assert fills(told) == [("o1", "0.51", "10")]
-    assert fills(send(bench, submit(qty="10", price="0.51"))) == []
-    bench.restart()
-    assert fills(send(bench, submit(qty="10", price="0.51"))) == []
-    assert tokens(bench) == {yes(): q("10")}
-
-
 # --- operations ---------------------------------------------------------------------------------
-
-
-def test_split_and_merge_exchange_pairs_and_dollars(bench: Bench) -> None:
-    bench.venue.submit(operation(OperationKind.SPLIT, "10", "-10"), bench.now_ns)
-    assert [e.KIND for e in bench.settle()] == ["OperationConfirmed"]
-    assert (cash(bench), tokens(bench)) == (c("990"), {yes(): q("10"), no(): q("10")})
-    bench.venue.submit(operation(OperationKind.MERGE, "10", "10", "x2"), bench.now_ns)
-    bench.settle()
-    assert (cash(bench), tokens(bench)) == (c("1000"), {})
 
 
 def test_an_operation_without_its_means_is_rejected(bench: Bench) -> None:
@@ -258,19 +189,6 @@ def query(*orders: str, operations: Sequence[str] = ()) -> AccountQuery:
     )  # fmt: skip
 
 
-def test_the_account_tells_all_that_was_told_with_the_same_ids(bench: Bench) -> None:
-    told = send(bench, submit(qty="40", price="0.51"))
-    facts = bench.venue.account(query("o1")).facts
-    for event in told:
-        assert any(_same(event, fact) for fact in facts), event
-
-
-def _same(one: ev.Event, other: ev.Event) -> bool:
-    return (one.KIND, getattr(one, "trade_id", None), getattr(one, "status", None)) == (
-        other.KIND, getattr(other, "trade_id", None), getattr(other, "status", None),
-    )  # fmt: skip
-
-
 def test_absent_is_said_only_of_what_was_never_there(bench: Bench) -> None:
     bench.venue.submit(submit("o1", qty="40", price="0.51"), bench.now_ns)
     truth = bench.venue.account(query("o1", "o2", operations=["x1"]))
@@ -280,38 +198,8 @@ def test_absent_is_said_only_of_what_was_never_there(bench: Bench) -> None:
     assert bench.venue.account(query("o1")).absent_orders == ()
 
 
-def test_what_had_not_arrived_when_the_process_died_is_absent(bench: Bench) -> None:
-    bench.venue.submit(submit(qty="40", price="0.51"), bench.now_ns)
-    bench.venue.submit(operation(OperationKind.SPLIT, "10", "-10"), bench.now_ns)
-    bench.restart()
-    truth = bench.venue.account(query("o1", operations=["x1"]))
-    assert (truth.absent_orders, truth.absent_operations) == (("o1",), ("x1",))
-    assert bench.settle() == []
-    assert cash(bench) == c("1000")
-
-
 def test_a_restart_keeps_cash_tokens_and_facts(bench: Bench) -> None:
     send(bench, submit(qty="40", price="0.51"))
     before = bench.venue.account(query("o1"))
     bench.restart()
     assert bench.venue.account(query("o1")) == before
-
-
-def test_what_the_venue_tells_folds_to_what_it_has(bench: Bench) -> None:
-    """The bot's portfolio, made of the venue's facts alone, agrees with the venue to the last unit."""
-    requests = [
-        submit("o1", qty="40", price="0.51"), submit("o2", no(), qty="55", price="0.52"),
-        submit("o3", qty="13", price="0.48", side=Side.SELL),
-        submit("o4", qty="1", price="0.48", side=Side.SELL),
-    ]  # fmt: skip
-    for request in requests:
-        send(bench, request)
-    bench.venue.submit(operation(OperationKind.MERGE, "20", "20"), bench.now_ns)
-    bench.settle()
-    truth = bench.venue.account(query("o1", "o2", "o3", "o4", operations=["x1"]))
-    state = State(universe(1, rate="0.02"))
-    for fact in (*truth.facts, *truth.facts):
-        state.apply(fact)
-    assert state.portfolio.cash == truth.cash
-    held = {token: x.qty for token, x in state.portfolio.positions.items() if x.qty}
-    assert held == truth.tokens == {yes(): q("7"), no(): q("35")}
