@@ -1,6 +1,7 @@
 """A bot with a long journal: it leaves a snapshot, dies, and comes back by it, or without it."""
 
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -34,6 +35,14 @@ def lengthen(path: Path) -> None:
         )
 
 
+def came_up(home: FleetHome, bot: subprocess.Popen[bytes]) -> None:
+    """Wait until it is ready; tell all it said if it does not come."""
+    try:
+        home.ready(pid=bot.pid)
+    except AssertionError as error:
+        raise AssertionError(f"exit code {bot.poll()}\n{home.log()}") from error
+
+
 def test_it_comes_back_by_its_snapshot_and_does_not_need_it(tmp_path: Path) -> None:
     home = FleetHome(tmp_path)
     journal = home.paths.journal("arbhunter", Mode.PAPER)
@@ -41,7 +50,7 @@ def test_it_comes_back_by_its_snapshot_and_does_not_need_it(tmp_path: Path) -> N
     lengthen(journal)
     with home.sandbox():
         with home.bot() as bot:
-            home.ready(pid=bot.pid)
+            came_up(home, bot)
             assert f"FOLDED the journal entries={LONG} from_snapshot=0" in home.log()
             home.filled()
             bot.kill()
@@ -50,13 +59,13 @@ def test_it_comes_back_by_its_snapshot_and_does_not_need_it(tmp_path: Path) -> N
         assert head is not None
         assert (head.bot, head.mode, head.seq) == ("ArbHunter", "paper", LONG)
         with home.bot() as bot:
-            home.ready(pid=bot.pid)
+            came_up(home, bot)
             assert f"from_snapshot={LONG}" in home.log()
             bot.kill()
             bot.wait(15)
         kept.write_bytes(kept.read_bytes()[:-1])
         with home.bot() as bot:
-            home.ready(pid=bot.pid)
+            came_up(home, bot)
             assert "SNAPSHOT not used: the whole journal is read" in home.log()
             bot.send_signal(signal.SIGINT)
             assert bot.wait(15) == 0
