@@ -287,6 +287,10 @@ class Portfolio:
         fill = self._fills.get(trade_id)
         return fill.status if fill else None
 
+    def deposits(self) -> frozenset[str]:
+        """The ids of all deposits that were counted."""
+        return frozenset(self._deposits)
+
     def knows_deposit(self, deposit_id: str) -> bool:
         """Whether this deposit was already counted."""
         return deposit_id in self._deposits

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from fleet import logs
+from fleet.config import Mode
 from fleet.domain.commands import SubmitOrder
 from fleet.domain.instruments import InstrumentId
 from fleet.domain.units import Price, Qty
@@ -29,16 +30,17 @@ from fleet.runtime.session import Ground, SessionRefused
 from fleet.runtime.settings import FleetSettings, WalletEnv
 from fleet.runtime.smoke import Smoke, smoke_order
 from fleet.runtime.smoke_venue import ClobSmoke
-from fleet.runtime.spec import EXIT_RETRY
+from fleet.runtime.spec import EXIT_RETRY, EXIT_STAY_DOWN
 from fleet.venues.polymarket.chain import ChainOperations
 from fleet.venues.polymarket.chain_account import wallet_problem
 from fleet.venues.polymarket.chain_node import ChainNode
 from fleet.venues.polymarket.client import ClobClient
+from fleet.venues.polymarket.departed import departed_instruments
 from fleet.venues.polymarket.guard import GuardRefused, SigningGuard, SigningLimits
 from fleet.venues.polymarket.hosts import Hosts
 from fleet.venues.polymarket.keys import SecretKey
 from fleet.venues.polymarket.live import EarlierOrder, LiveVenue
-from fleet.venues.polymarket.live_account import Account, held_tokens
+from fleet.venues.polymarket.live_account import Account, held_tokens, other_wallets
 from fleet.venues.polymarket.live_operations import EarlierOperation
 from fleet.venues.polymarket.login import log_in
 from fleet.venues.polymarket.resolutions import standing_of_token
@@ -63,6 +65,7 @@ class LiveAccess:
 @asynccontextmanager
 async def live_session(ground: Ground, access: LiveAccess) -> AsyncIterator[Execution]:
     """Check, try, join, and leave in order. Raises ``SessionRefused`` or ``VenueError``."""
+    _require_own_journal(ground, access)
     await _check(ground, access)
     async with AsyncExitStack() as stack:
         guard = _guard(ground, access)
@@ -95,7 +98,10 @@ async def live_session(ground: Ground, access: LiveAccess) -> AsyncIterator[Exec
                 access.hosts.user_ws_url, credentials, on_sightings=seen, on_gap=gap,
                 clock=ground.clock,
             ),
-            instruments=ground.state.universe.instruments,
+            instruments={
+                **await departed_instruments(markets, _departed(ground.state)),
+                **ground.state.universe.instruments,
+            },
             journal=ground.note,
             sink=ground.facts,
             on_failure=ground.crashed,
@@ -114,6 +120,19 @@ async def live_session(ground: Ground, access: LiveAccess) -> AsyncIterator[Exec
         await venue.start()
         stack.push_async_callback(venue.stop)
         yield venue
+
+
+def _require_own_journal(ground: Ground, access: LiveAccess) -> None:
+    """A journal is one wallet's: another's balance in it could never be told apart again."""
+    others = other_wallets(ground.state.portfolio.deposits(), access.funder)
+    if others:
+        file = ground.paths.journal(ground.spec.slug, Mode.LIVE, ground.feed)
+        raise SessionRefused(
+            EXIT_STAY_DOWN,
+            f"{file} is the journal of wallet {', '.join(others)}, and the settings are of wallet"
+            f" {access.funder}: put the old wallet's settings back, or see docs/runbook.md, 'Rotate"
+            " the key'",
+        )
 
 
 async def _check(ground: Ground, access: LiveAccess) -> None:
@@ -179,6 +198,14 @@ async def _smoke(
         finding = await trial.run(order)
     logs.get("doctor").info("SMOKE", found=finding.found, result=finding.result.value)
     _require([finding])
+
+
+def _departed(state: State) -> list[InstrumentId]:
+    """The tokens outside the catalogue of which something is open, unsettled or held."""
+    tokens = {order.instrument_id: None for order in state.orders.open.values()}
+    tokens |= {fill.instrument_id: None for fill in state.unsettled.values()}
+    tokens |= dict.fromkeys(state.portfolio.positions)
+    return [token for token in tokens if token not in state.universe.instruments]
 
 
 def _earlier_orders(state: State) -> list[EarlierOrder]:

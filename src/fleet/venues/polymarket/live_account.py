@@ -47,6 +47,7 @@ PAGE: Final = 500
 PAGES_MAX: Final = 1_000
 PARALLEL: Final = 8
 STRANGER: Final = "unknown-"
+OPENING: Final = "opening-"
 Survey = Callable[[], Awaitable[list[UserTrade]]]
 HeldTokens = Callable[[], Awaitable[Collection[InstrumentId]]]
 
@@ -76,6 +77,17 @@ async def held_tokens(data_api: JsonClient, wallet: str) -> set[InstrumentId]:
             return found
         params = {**params, "cursor": cursor}
     raise AnswerInvalid(f"/v2/positions: more than {PAGES_MAX} pages")
+
+
+def opening_id(wallet: str) -> str:
+    """The id of the deposit that is a wallet's balance when its journal was begun."""
+    return OPENING + wallet.lower()
+
+
+def other_wallets(deposits: Iterable[str], wallet: str) -> list[str]:
+    """The wallets, other than ``wallet``, of which a journal with ``deposits`` is the journal."""
+    openings = {name for name in deposits if name.startswith(OPENING)} - {opening_id(wallet)}
+    return sorted(name.removeprefix(OPENING) for name in openings)
 
 
 class Account:
@@ -133,7 +145,7 @@ class Account:
             )
         cash, holdings = _with_unmined(after, desk, cash, holdings)
         facts = [
-            ev.CashDeposited(deposit_id=f"opening-{self._wallet.lower()}", amount=cash),
+            ev.CashDeposited(deposit_id=opening_id(self._wallet), amount=cash),
             *self._order_facts(query, desk, [*older, *after]),
             *ended,
         ]
