@@ -6,6 +6,7 @@ sandbox's ledger holds, to the last unit.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from fleet.venues.polymarket.live import EarlierOrder, LiveSettings, LiveVenue
 from fleet.venues.polymarket.live_account import Account, held_tokens
 from fleet.venues.polymarket.live_operations import EarlierOperation
 from fleet.venues.polymarket.login import log_in
+from fleet.venues.polymarket.resolutions import standing_of_token
 from fleet.venues.polymarket.user_feed import UserFeed
 from fleet.venues.transport import HttpSettings, JsonClient
 
@@ -67,6 +69,7 @@ class LiveBench:
         self.opened: list[JsonClient] = []
         self.nodes: list[ChainNode] = []
         self.hashes: dict[OperationId, str] = {}
+        self.departed: dict[InstrumentId, Instrument] = {}
 
     async def open(self) -> None:
         """Read the catalogue, put money in the wallet, log in and start the venue."""
@@ -97,7 +100,8 @@ class LiveBench:
         await node.open()
         self.nodes.append(node)
         held = JsonClient(self.hosts.data_url, LOCAL)
-        self.opened.append(held)
+        held_clob = JsonClient(self.hosts.clob_url, LOCAL)
+        self.opened += [held, held_clob]
         earlier = [
             EarlierOrder(
                 request=self.requests[order.client_order_id],
@@ -108,12 +112,16 @@ class LiveBench:
             for order in self.state.orders
         ]
         self.venue = LiveVenue(
-            client=client, guard=guard, instruments=self.universe.instruments,
+            client=client, guard=guard,
+            instruments={**self.departed, **self.universe.instruments},
             stream=lambda seen, gap: UserFeed(
                 self.hosts.user_ws_url, credentials, on_sightings=seen, on_gap=gap
             ),
             journal=self._journal, sink=self._sink, on_failure=self.failures.append,
-            operations=ChainOperations(guard.transactions(), node, self.universe, confirmations=2),
+            operations=ChainOperations(
+                guard.transactions(), node, self.universe, confirmations=2,
+                lookup=partial(standing_of_token, held_clob),
+            ),
             earlier_operations=self._pending(), earlier=earlier, settings=LiveSettings(look_s=0.1, check_s=0.5),
             account=Account(client, guard.wallet, held=lambda: held_tokens(held, guard.wallet)),
         )  # fmt: skip
@@ -181,6 +189,15 @@ class LiveBench:
         self.state.apply(ev.DecisionMade(ts_event=now_ns, decision=number, operations=(request,)))
         self.venue.submit(Approved(request))
         return request.operation_id
+
+    def leave_catalogue(self, *gone: Market) -> None:
+        """Become a bot that started after these markets were closed."""
+        tokens = {token for market in gone for token in (market.yes, market.no)}
+        known = self.universe
+        self.universe = Universe(
+            instruments={t: i for t, i in known.instruments.items() if t not in tokens},
+            markets={m: market for m, market in known.markets.items() if market not in gone},
+        )
 
     def liquid(self, *, spread: int = 10**8) -> list[Instrument]:
         """Instruments with a book on both sides, the tightest first."""

