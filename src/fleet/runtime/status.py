@@ -114,6 +114,7 @@ class StatusBoard:
                 "unwind_cost": format_dollars(totals.unwind_cost),
                 "edge_expected": format_dollars(totals.edge_expected),
                 "edge_realised": format_dollars(totals.edge_realised),
+                "redeemed": format_dollars(totals.redeemed),
             },
             "events": self._runner.handled,
             "backlog": self._runner.backlog,
