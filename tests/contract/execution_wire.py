@@ -162,7 +162,7 @@ class SandboxBench(LiveBench):
         self.server.chain.block_ns = BLOCK_NS  # type: ignore[misc]
         # Fast, but not so that a sale right after a fill could come after its settlement.
         faults = self.server.exchange.faults
-        faults.mined_s, faults.confirmed_s = 0.3, 0.6
+        faults.mined_s, faults.confirmed_s = 0.2, 0.4
         _stand_still(self.server.exchange)
         await self.control("deposit", wallet=self.key.address, amount="100")
         if self.repeats and not self.records:

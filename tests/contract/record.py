@@ -33,7 +33,7 @@ def asked() -> argparse.Namespace:
     flags = argparse.ArgumentParser(prog="record_transcript.py", description=__doc__)
     flags.add_argument("--host", default="", help="'polymarket', or the port of a sandbox")
     flags.add_argument("--market", default=SLUG, help="slug of a quiet, thin market with a fee")
-    flags.add_argument("--pace", type=int, default=1, help="replay this many times faster")
+    flags.add_argument("--pace", type=int, default=4, help="replay this many times faster")
     flags.add_argument("--out", type=Path, default=None, help="the file to write")
     return flags.parse_args()
 
