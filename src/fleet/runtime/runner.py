@@ -191,6 +191,8 @@ class Runner:
             return False
 
     def _fail(self, reason: str) -> None:
+        if self.failure:
+            return  # The first reason is the one to cure; what follows from it is told once.
         self.errors += 1
         self.failure = reason
         self._log.error("TRADING STOPPED", reason=reason)
@@ -198,8 +200,7 @@ class Runner:
 
     def crashed(self, reason: str) -> None:
         """Some other part of the process cannot go on."""
-        if not self.failure:
-            self._fail(reason)
+        self._fail(reason)
 
     def _carry_out(self, commands: Sequence[Command]) -> None:
         execution = self.execution
