@@ -29,6 +29,7 @@ from fleet.runtime.settings import WalletEnv
 from fleet.runtime.spec import Start
 from fleet.strategies.arbitrage import Arbitrage
 from fleet.venues.port import EventSink, FeedHealth
+from fleet.venues.transport import JsonClient
 from tests.builders import NS, market_id, no, snapshot, universe, yes
 
 
@@ -372,6 +373,9 @@ class LocalMarket:
 
     def make_feed(self, _universe: Universe, sink: EventSink) -> LocalFeed:
         return LocalFeed(sink, awaiting=self.awaiting)
+
+    def clob(self) -> JsonClient:
+        return JsonClient("http://127.0.0.1:1")
 
     def close(self) -> None:
         self.closed = True

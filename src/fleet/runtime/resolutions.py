@@ -65,6 +65,9 @@ class ResolutionWatch:
 
     async def look(self) -> int:
         """One round; how many markets turned out to be resolved."""
+        if not self._state.portfolio.positions:
+            self._note([])
+            return 0
         if self._clob is None:
             self._clob = self._connect()
         problems: list[str] = []
