@@ -11,12 +11,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from fleet.bots.arbhunter import SPEC
 from fleet.cli.main import COMMANDS
 from fleet.runtime.bootstrap import parse_arguments
+from fleet.runtime.settings import SANDBOX_PORT
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -115,6 +117,23 @@ def _check_tool(program: str, words: tuple[str, ...]) -> None:
             assert word in known, f"nothing writes {word}"
 
 
+def _check_script(words: tuple[str, ...]) -> None:
+    command = [sys.executable, str(ROOT / words[0]), "--help"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    for word in words[1:]:
+        assert not word.startswith("--") or word in told, f"{words[0]} has no flag {word}"
+
+
+def _check_request(words: tuple[str, ...]) -> None:
+    """A request to the sandbox: some route of its source has that path."""
+    (url,) = (urlsplit(word) for word in words if word.startswith("http"))
+    assert (url.hostname, url.port) == ("127.0.0.1", SANDBOX_PORT)
+    sources = "".join(f.read_text() for f in (ROOT / "src/fleet/sandbox").rglob("*.py"))
+    prefix, _, last = url.path.rpartition("/")
+    assert prefix == "/sandbox"
+    assert f'/{last}"' in sources, f"the sandbox has no route {url.path}"
+
+
 @pytest.mark.parametrize("shown", _shown(), ids=str)
 def test_a_command_shown_is_one_that_exists(shown: Shown) -> None:
     program, *rest = shown.words
@@ -140,7 +159,14 @@ def test_a_command_shown_is_one_that_exists(shown: Shown) -> None:
             assert f'say "  {words[0]} ' in usage, f"scripts/fleet.sh has no verb {words[0]}"
         case "./setup_logs.sh":
             assert os.access(ROOT / "setup_logs.sh", os.X_OK)
-        case "grep" | "tail" | "mkdir" | "mv" | "cp" | "kill" | "cd":
+        case ".venv/bin/python":
+            _check_script(words)
+        case "curl":
+            _check_request(words)
+        case "export":
+            names = {word.partition("=")[0] for word in words}
+            assert names <= {"FLEET_HOME"}, f"nothing reads {names}"
+        case "grep" | "tail" | "mkdir" | "mv" | "cp" | "kill" | "chmod" | "cd":
             _check_tool(program, words) if program != "cd" else None
         case _:
             pytest.fail(f"no rule for {shown}: write one, so that the page stays true")

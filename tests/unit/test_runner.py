@@ -71,7 +71,7 @@ class Sent:
     def __init__(self) -> None:
         self.submitted: list[Approved] = []
         self.cancelled: list[ClientOrderId] = []
-        self.prints: list[ev.TradePrinted] = []
+        self.prints: list[ev.TradePrinted | ev.MarketResolved] = []
 
     def submit(self, approved: Approved) -> None:
         self.submitted.append(approved)
