@@ -13,14 +13,13 @@ file open already may go on writing what it knows.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final
 
 from fleet.journal import database
 from fleet.journal.database import JournalError
+from fleet.journal.table_file import TableFile
 
 APPLICATION_ID: Final = 0x464C4653
 """``FLFS`` in the file header."""
@@ -122,7 +121,7 @@ MIGRATIONS: Final[Sequence[Migration]] = (_operators_and_limits,)
 SCHEMA_VERSION: Final = FIRST_SCHEMA + len(MIGRATIONS)
 
 
-class FleetFile:
+class FleetFile(TableFile):
     """An open ``fleet.db``, made if there is none, brought to the newest schema."""
 
     def __init__(self, path: Path) -> None:
@@ -146,44 +145,6 @@ class FleetFile:
         except JournalError:
             self.db.close()
             raise
-
-    def close(self) -> None:
-        """Close the file; closing twice is harmless."""
-        self.db.close()
-
-    def __enter__(self) -> Self:
-        """Use it for a while."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
-
-    @contextmanager
-    def transaction(self, doing: str) -> Iterator[None]:
-        """All of it or nothing; others wait. Raises ``JournalError`` naming what was tried."""
-        try:
-            self.db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self.db.execute("COMMIT")
-            finally:
-                if self.db.in_transaction:
-                    self.db.execute("ROLLBACK")
-        except database.DRIVER_ERRORS as error:
-            raise database.translate(error, self.path, doing) from error
-
-    def rows(self, query: str, *values: str | int) -> list[tuple[Any, ...]]:
-        """All rows of a query. Raises ``JournalError``."""
-        try:
-            return self.db.execute(query, values).fetchall()
-        except database.DRIVER_ERRORS as error:
-            raise database.translate(error, self.path, "read") from error
 
 
 def migrate(db: sqlite3.Connection) -> int:

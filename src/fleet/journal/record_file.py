@@ -7,16 +7,14 @@ another's: a file of paper is never taken for one of live, nor one bot's for ano
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final
 
 from fleet.journal import database
 from fleet.journal.database import JournalError, JournalForeign
+from fleet.journal.table_file import TableFile
 
 _META: Final = "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
 
@@ -30,7 +28,7 @@ class Kind:
     ddl: str
 
 
-class RecordFile:
+class RecordFile(TableFile):
     """An open file of one kind; made if there is none, unless it is only to be read."""
 
     def __init__(
@@ -46,7 +44,7 @@ class RecordFile:
                 ddl=_META + kind.ddl,
                 rows=owner.items(),
             )
-        self.db: sqlite3.Connection = database.connect(path, read_only=read_only)
+        self.db = database.connect(path, read_only=read_only)
         try:
             database.require_identity(
                 self.db, path, application_id=kind.application_id, version=kind.version
@@ -68,39 +66,3 @@ class RecordFile:
                 f"{self.path} belongs to {wrong}, not to {dict(owner)}; move it away or correct the"
                 " path"
             )
-
-    def close(self) -> None:
-        """Close the file; closing twice is harmless."""
-        self.db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @contextmanager
-    def transaction(self, doing: str) -> Iterator[None]:
-        """All of it, durably, or nothing. Raises ``JournalError`` naming what was tried."""
-        try:
-            self.db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self.db.execute("COMMIT")
-            finally:
-                if self.db.in_transaction:
-                    self.db.execute("ROLLBACK")
-        except database.DRIVER_ERRORS as error:
-            raise database.translate(error, self.path, doing) from error
-
-    def rows(self, query: str, values: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query. Raises ``JournalError``."""
-        try:
-            return self.db.execute(query, values).fetchall()
-        except database.DRIVER_ERRORS as error:
-            raise database.translate(error, self.path, "read") from error

@@ -127,7 +127,7 @@ class ParityStore(RecordFile):
             "SELECT order_id, bundle_id, sent_ns, latency_ns, lag_ns, instrument, side, price,"
             " tick, qty, fill_qty, fill_cash, ended, quote_qty, quote_cash, firm_qty"
             " FROM shadow WHERE day > ? ORDER BY sent_ns, order_id",
-            (after_day,),
+            after_day,
         )
         return [
             Shadow(
