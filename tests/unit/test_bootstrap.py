@@ -233,6 +233,14 @@ def test_live_without_parity_is_refused_and_quotes_no_key(
     assert not (home.root / "var").exists()
 
 
+def test_a_shared_wallet_is_refused_live(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    home.env(
+        f"POLYMARKET_PRIVATE_KEY={'01' * 32}\nPOLYMARKET_WALLET=eoa\nFLEET_SHARED_WALLET=true\n"
+    )
+    assert home.run("--mode", "live") == 78
+    assert "give each bot a wallet of its own" in capsys.readouterr().err
+
+
 def test_live_leaves_no_secret_in_the_environment(home: Home) -> None:
     home.environ["POLYMARKET_PRIVATE_KEY"] = "01" * 32
     home.environ["POLYMARKET_WALLET"] = "eoa"

@@ -23,6 +23,7 @@ from fleet.runtime.live_gate import require_phrase, terminal
 from fleet.runtime.live_session import LiveAccess, live_session
 from fleet.runtime.live_settings import LiveEnv
 from fleet.runtime.live_standing import chain_reads, lease_name, live_hosts, newest_lease, standing
+from fleet.runtime.safety_settings import SafetyEnv
 from fleet.runtime.session import SessionRefused, Setup
 from fleet.runtime.settings import FleetSettings, PolymarketEnv, SandboxEnv, WalletEnv
 from fleet.runtime.spec import EXIT_STAY_DOWN, BotSpec, Loaded
@@ -31,6 +32,10 @@ from fleet.runtime.wallet import funder_of, read_key
 from fleet.venues.polymarket.hosts import Hosts
 
 REAL: Final = "REAL MONEY on Polymarket"
+NOT_SHARED: Final = (
+    "FLEET_SHARED_WALLET cannot be used live yet: two journals cannot account for one wallet's cash;"
+    " set it to false and give each bot a wallet of its own"
+)
 SANDBOX: Final = "live orders at the local sandbox: the real path, no real money"
 
 
@@ -56,6 +61,8 @@ def live_setup(
         raise ConfigError(
             [f"POLYMARKET_FUNDER: a {wallet.wallet} wallet needs the address that holds the funds"]
         )
+    if loaded.of(SafetyEnv).shared_wallet:
+        raise ConfigError([NOT_SHARED])
     env = loaded.of(LiveEnv)
     stands = standing(paths, spec.slug, feed, env, now_ns=clock.now_ns())
     stage = stands.decision.stage
