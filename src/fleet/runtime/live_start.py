@@ -33,7 +33,7 @@ from fleet.venues.polymarket.hosts import Hosts
 
 REAL: Final = "REAL MONEY on Polymarket"
 NOT_SHARED: Final = (
-    "FLEET_SHARED_WALLET cannot be used live yet: two journals cannot account for one wallet's cash;"
+    "FLEET_SHARED_WALLET cannot be used live yet: two journals cannot share one wallet's cash;"
     " set it to false and give each bot a wallet of its own"
 )
 SANDBOX: Final = "live orders at the local sandbox: the real path, no real money"
