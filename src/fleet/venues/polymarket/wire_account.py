@@ -18,10 +18,11 @@ from fleet.venues.polymarket.frames import UNREADABLE, FrameError, read_price, r
 from fleet.venues.polymarket.wire_user import (
     SECONDS_MAX,
     STATUS_PREFIX,
-    MakerFill,
+    MakerOrder,
     TraderSide,
     UserOrder,
     UserTrade,
+    read_maker_fills,
 )
 
 FIRST_CURSOR: Final = "MA=="
@@ -46,14 +47,6 @@ class _OrderRow(msgspec.Struct):
     associate_trades: list[TradeId] | None = None
 
 
-class _MakerRow(msgspec.Struct):
-    order_id: VenueOrderId
-    matched_amount: str
-    price: str
-    asset_id: InstrumentId
-    side: Side
-
-
 class _TradeRow(msgspec.Struct):
     id: TradeId
     taker_order_id: VenueOrderId
@@ -66,7 +59,7 @@ class _TradeRow(msgspec.Struct):
     trader_side: TraderSide
     market: MarketId = MarketId("")
     last_update: int = 0
-    maker_orders: list[_MakerRow] | None = None
+    maker_orders: list[MakerOrder] | None = None
     transaction_hash: str | None = None
 
 
@@ -174,16 +167,7 @@ def _trade(row: _TradeRow, ts_recv: int) -> UserTrade:
         qty=read_qty(row.size),
         status=SettlementStatus[status],
         trader_side=row.trader_side,
-        maker_fills=tuple(
-            MakerFill(
-                order_id=maker.order_id,
-                instrument_id=maker.asset_id,
-                side=maker.side,
-                price=read_price(maker.price),
-                qty=read_qty(maker.matched_amount),
-            )
-            for maker in row.maker_orders or ()
-        ),
+        maker_fills=read_maker_fills(row.maker_orders or ()),
         transaction_hash=row.transaction_hash or "",
     )
 

@@ -11,7 +11,7 @@ A trade's own side, token, price and size are the taker's. For a maker the fill 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -105,7 +105,9 @@ class _Order(msgspec.Struct, gc=False):
     associate_trades: list[TradeId] | None = None
 
 
-class _MakerOrder(msgspec.Struct, gc=False):
+class MakerOrder(msgspec.Struct, gc=False):
+    """A maker's part of a trade as it is on the wire, in REST rows and user frames alike."""
+
     order_id: VenueOrderId
     matched_amount: str
     price: str
@@ -123,7 +125,7 @@ class _Trade(msgspec.Struct, gc=False):
     price: str
     status: str
     trader_side: TraderSide
-    maker_orders: list[_MakerOrder]
+    maker_orders: list[MakerOrder]
     timestamp: int | None = None
     last_update: int | None = None
     transaction_hash: str | None = None
@@ -193,17 +195,22 @@ def _read_trade(message: _Trade, ts_recv: int) -> UserTrade:
         qty=read_qty(message.size),
         status=SettlementStatus[status],
         trader_side=message.trader_side,
-        maker_fills=tuple(
-            MakerFill(
-                order_id=maker.order_id,
-                instrument_id=maker.asset_id,
-                side=maker.side,
-                price=read_price(maker.price),
-                qty=read_qty(maker.matched_amount),
-            )
-            for maker in message.maker_orders
-        ),
+        maker_fills=read_maker_fills(message.maker_orders),
         transaction_hash=message.transaction_hash or "",
+    )
+
+
+def read_maker_fills(makers: Iterable[MakerOrder]) -> tuple[MakerFill, ...]:
+    """The makers' parts of a trade. Raises ``FrameError`` for a price or size that is no number."""
+    return tuple(
+        MakerFill(
+            order_id=maker.order_id,
+            instrument_id=maker.asset_id,
+            side=maker.side,
+            price=read_price(maker.price),
+            qty=read_qty(maker.matched_amount),
+        )
+        for maker in makers
     )
 
 
