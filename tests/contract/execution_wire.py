@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -58,9 +59,9 @@ class LiveBench(Bench):
         self.hashes: dict[OperationId, str] = {}
         self._closers: list[Callable[[], Any]] = []
 
+    @abstractmethod
     async def reach(self) -> Universe:
         """Make ``hosts`` reachable; the one market to trade."""
-        raise NotImplementedError
 
     async def open(self) -> None:
         self.key = SecretKey(self.key_bytes)
