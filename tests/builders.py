@@ -42,7 +42,8 @@ from fleet.domain.instruments import (
 from fleet.domain.units import Cash, Price, Qty, notional_up, parse_cash, parse_price, parse_qty
 from fleet.engine.engine import Engine, Journal, Strategy
 from fleet.engine.risk import Risk, RiskLimits
-from fleet.engine.state import State, View
+from fleet.engine.state import State
+from fleet.engine.view import View
 from fleet.journal.codec import Codec
 from fleet.journal.store import MemoryJournal
 

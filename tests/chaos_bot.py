@@ -18,7 +18,8 @@ from fleet.domain import events as ev
 from fleet.domain.instruments import Universe
 from fleet.engine.engine import Engine
 from fleet.engine.risk import Risk, RiskLimits
-from fleet.engine.state import State, View
+from fleet.engine.state import State
+from fleet.engine.view import View
 from fleet.journal.store import JournalStore
 from fleet.runtime.live_session import _earlier_operations, _earlier_orders
 from fleet.runtime.recovery import missed_facts, overdue, query_of, reconcile

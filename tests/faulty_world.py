@@ -23,11 +23,12 @@ from fleet.domain.instruments import (
     Universe,
 )
 from fleet.domain.units import Price, Qty, notional_up
-from fleet.engine.bundles import Bundle
+from fleet.engine.bundle import Bundle
 from fleet.engine.engine import Engine
 from fleet.engine.exposure import market_exposure, wallet_exposure
 from fleet.engine.risk import Risk, RiskLimits
-from fleet.engine.state import State, View
+from fleet.engine.state import State
+from fleet.engine.view import View
 from fleet.journal.codec import Codec
 from fleet.journal.store import MemoryJournal
 from fleet.runtime.recovery import missed_facts, query_of, reconcile

@@ -213,7 +213,7 @@ def test_a_module_without_a_docstring_is_caught(text: str) -> None:
 
 GOOD: list[tuple[str, str]] = [
     (CORE, "from fleet.domain.units import SCALE\nfrom fleet.engine.book import Book\nimport enum"),
-    ("src/fleet/strategies/thing.py", "from fleet.engine.state import View"),
+    ("src/fleet/strategies/thing.py", "from fleet.engine.view import View"),
     ("src/fleet/strategies/candles.py", "import numpy"),
     ("src/fleet/venues/paper.py", "from fleet.engine.book import Book\nimport httpx"),
     ("src/fleet/venues/thing.py", "from fleet.journal.tape import Tape"),

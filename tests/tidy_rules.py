@@ -33,9 +33,11 @@ LAYERS: Final[dict[str, set[str]]] = {
     # The view, and what it shows.
     "fleet.strategies": {
         "fleet.domain",
-        "fleet.engine.state",
+        "fleet.engine.view",
         "fleet.engine.book",
-        "fleet.engine.bundles",
+        "fleet.engine.bundle",
+        "fleet.engine.standing",
+        "fleet.engine.state.Payout",
     },
     "fleet.journal": {"fleet.domain", "fleet.clock"},
     "fleet.venues": {

@@ -18,7 +18,8 @@ from fleet.domain.instruments import (
 from fleet.domain.units import SCALE, Cash, parse_price
 from fleet.engine.engine import Engine, Journal
 from fleet.engine.risk import Risk, RiskLimits
-from fleet.engine.state import State, View
+from fleet.engine.state import State
+from fleet.engine.view import View
 from fleet.strategies.arbitrage import Arbitrage, ArbSettings
 from fleet.strategies.legs import ExecutionSettings
 

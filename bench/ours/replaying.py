@@ -13,7 +13,7 @@ import psutil
 from bot import START_NS, universe
 from timing import read_frames, report
 
-from fleet.engine.state import View
+from fleet.engine.view import View
 from fleet.journal.tape import TapeFrame
 from fleet.runtime.replay import Replay, ReplaySettings
 from fleet.strategies.arbitrage import Arbitrage, ArbSettings

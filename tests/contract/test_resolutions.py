@@ -17,7 +17,8 @@ from fleet.domain.commands import (
 )
 from fleet.domain.instruments import InstrumentId, Market, Side
 from fleet.domain.units import SCALE, Price
-from fleet.engine.state import State, View
+from fleet.engine.state import State
+from fleet.engine.view import View
 from fleet.runtime.recovery import query_of
 from fleet.runtime.resolutions import ResolutionWatch
 from fleet.strategies.redemption import Redemptions

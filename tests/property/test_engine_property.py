@@ -37,7 +37,7 @@ from fleet.domain.commands import (
 from fleet.domain.events import AnyEvent, SettlementStatus, TradingState
 from fleet.domain.instruments import FEE_STEP, InstrumentId, Side
 from fleet.domain.units import SCALE, Cash, Price, Qty, notional_up
-from fleet.engine.bundles import Bundle
+from fleet.engine.bundle import Bundle
 from fleet.engine.orders import TERMINAL, OrderStatus
 from fleet.engine.risk import RiskLimits
 from fleet.engine.state import fold

@@ -26,7 +26,7 @@ from fleet.domain.commands import (
 )
 from fleet.domain.instruments import FeeSchedule, Side
 from fleet.engine.risk import RiskLimits
-from fleet.engine.state import View
+from fleet.engine.view import View
 from fleet.runtime.replay import ReplayReport, ReplaySettings
 from fleet.runtime.replay_files import DEFAULT_FEES, replay_and_print, replay_file
 from fleet.runtime.spec import Loaded

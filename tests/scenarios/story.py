@@ -37,7 +37,8 @@ from fleet.domain.commands import (
 from fleet.domain.events import SettlementStatus, TradingState
 from fleet.domain.instruments import InstrumentId, Side, Universe
 from fleet.domain.units import SCALE, format_dollars, format_units
-from fleet.engine.state import View, fold
+from fleet.engine.state import fold
+from fleet.engine.view import View
 from fleet.strategies.arbitrage import Arbitrage, ArbSettings
 from tests.builders import (
     DAY,

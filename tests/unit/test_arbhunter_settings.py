@@ -4,7 +4,8 @@ from fleet.bots.arbhunter import KNOWN, PROFILES, SPEC, ArbEnv, arb_settings, li
 from fleet.config import ConfigError, load
 from fleet.domain.units import SCALE, Cash
 from fleet.engine.risk import RiskLimits
-from fleet.engine.state import State, View
+from fleet.engine.state import State
+from fleet.engine.view import View
 from fleet.runtime.spec import Loaded
 from fleet.strategies.arbitrage import Arbitrage
 from tests.builders import c, p, universe

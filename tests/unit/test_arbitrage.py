@@ -11,7 +11,7 @@ from fleet.domain.events import TradingState
 from fleet.domain.instruments import Side, Universe
 from fleet.domain.units import SCALE, format_units
 from fleet.engine.risk import RiskLimits
-from fleet.engine.state import View
+from fleet.engine.view import View
 from fleet.strategies.arbitrage import Arbitrage, ArbSettings
 from fleet.strategies.legs import ExecutionSettings
 from tests.builders import (

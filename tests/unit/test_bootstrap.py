@@ -17,7 +17,7 @@ from fleet.config import ConfigError, Mode, Paths
 from fleet.domain import events as ev
 from fleet.domain.instruments import Universe
 from fleet.domain.units import Cash
-from fleet.engine.state import View
+from fleet.engine.view import View
 from fleet.journal.database import JournalFull
 from fleet.journal.fleet import FleetState
 from fleet.journal.locks import acquire

@@ -15,7 +15,8 @@ from fleet.domain.commands import (
 )
 from fleet.domain.instruments import Side
 from fleet.domain.units import ZERO_CASH
-from fleet.engine.bundles import Bundle, Bundles, LedgerTotals, LegState, OperationStatus
+from fleet.engine.bundle import Bundle, LegState, OperationStatus
+from fleet.engine.bundles import Bundles, LedgerTotals
 from fleet.engine.orders import Order
 from tests.builders import c, filled, leg, no, plan, q, submit, yes
 

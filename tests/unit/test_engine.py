@@ -21,7 +21,8 @@ from fleet.domain.instruments import Side
 from fleet.engine.engine import Engine
 from fleet.engine.orders import OrderStatus
 from fleet.engine.risk import Risk, RiskLimits
-from fleet.engine.state import EMPTY_UNIVERSE, State, View, fold
+from fleet.engine.state import EMPTY_UNIVERSE, State, fold
+from fleet.engine.view import View
 from tests.builders import (
     FAILED,
     MINED,

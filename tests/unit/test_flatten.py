@@ -4,7 +4,8 @@ from fleet.domain import events as ev
 from fleet.domain.commands import FLATTEN, Approved, OperationKind, Purpose, RunOperation
 from fleet.domain.instruments import InstrumentId, Side
 from fleet.domain.units import Price
-from fleet.engine.state import Payout, View, fold
+from fleet.engine.state import Payout, fold
+from fleet.engine.view import View
 from fleet.strategies.arbitrage import Arbitrage, ArbSettings
 from fleet.strategies.flatten import WISHES_MAX, flatten_step
 from tests.builders import (

@@ -19,9 +19,11 @@ from fleet.domain.commands import (
 )
 from fleet.domain.events import AnyEvent, Event, TradingState
 from fleet.domain.instruments import InstrumentId, Side
-from fleet.engine.bundles import Bundle, LedgerTotals
+from fleet.engine.bundle import Bundle
+from fleet.engine.bundles import LedgerTotals
 from fleet.engine.engine import Strategy
-from fleet.engine.state import View, fold
+from fleet.engine.state import fold
+from fleet.engine.view import View
 from fleet.strategies.legs import ExecutionSettings, first_step, next_step
 from tests.builders import (
     FAILED,

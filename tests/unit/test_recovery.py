@@ -18,7 +18,8 @@ from fleet.domain.instruments import Side, Universe
 from fleet.engine.engine import Engine
 from fleet.engine.orders import OrderStatus
 from fleet.engine.risk import Risk, RiskLimits
-from fleet.engine.state import View, fold
+from fleet.engine.state import fold
+from fleet.engine.view import View
 from fleet.journal.codec import Codec
 from fleet.journal.store import MemoryJournal
 from fleet.runtime.recovery import difference, missed_facts, query_of, reconcile

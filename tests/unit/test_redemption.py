@@ -4,7 +4,7 @@ from fleet.domain import events as ev
 from fleet.domain.commands import OperationKind, RunOperation
 from fleet.domain.events import TradingState
 from fleet.domain.instruments import InstrumentId
-from fleet.engine.state import View
+from fleet.engine.view import View
 from fleet.strategies.arbitrage import Arbitrage, ArbSettings
 from fleet.strategies.redemption import PAUSE_NS, TRIES_WAITED_FOR, WRITE_OFF_NS
 from tests.builders import (

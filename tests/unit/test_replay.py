@@ -18,7 +18,7 @@ from fleet.domain import events as ev
 from fleet.domain.commands import StartTimer, TimeInForce
 from fleet.domain.instruments import InstrumentId
 from fleet.engine.risk import RiskLimits
-from fleet.engine.state import View
+from fleet.engine.view import View
 from fleet.journal.tape import FrameKind, Tape, TapeFrame
 from fleet.runtime.replay import Replay, ReplayReport, ReplaySettings
 from fleet.runtime.replay_files import replay_and_print

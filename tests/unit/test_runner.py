@@ -12,7 +12,8 @@ from fleet.domain.commands import Approved, CancelOrder, ClientOrderId, StartTim
 from fleet.domain.instruments import MarketId, Side
 from fleet.engine.engine import Engine
 from fleet.engine.risk import Risk, RiskLimits
-from fleet.engine.state import State, View
+from fleet.engine.state import State
+from fleet.engine.view import View
 from fleet.journal.database import JournalFull
 from fleet.journal.store import MemoryJournal
 from fleet.runtime import runner as runner_module

@@ -7,7 +7,8 @@ import pytest
 from fleet.domain.commands import OperationKind
 from fleet.domain.instruments import Side, Universe
 from fleet.domain.units import SCALE, Price, Qty
-from fleet.engine.state import State, View
+from fleet.engine.state import State
+from fleet.engine.view import View
 from fleet.strategies.watches import UNREACHABLE, MarketWatch, Watch, build_watches
 from tests.builders import changed, no, p, snapshot, universe, yes
 

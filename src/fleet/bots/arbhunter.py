@@ -9,7 +9,7 @@ from typing import Any, Final
 from fleet.config import count, dollars, flag, milliseconds, one_of, ratio, seconds, setting
 from fleet.domain.units import SCALE, Cash, Price, format_dollars
 from fleet.engine.risk import RiskLimits
-from fleet.engine.state import View
+from fleet.engine.view import View
 from fleet.ops.backup_settings import BackupSettings
 from fleet.runtime.settings import SHARED
 from fleet.runtime.spec import BotSpec, Loaded, Start

@@ -12,7 +12,7 @@ from typing import Final, NewType
 
 from msgspec import Struct
 
-from fleet.domain.instruments import InstrumentId, Side
+from fleet.domain.instruments import InstrumentId, MarketId, Side
 from fleet.domain.units import Cash, Price, Qty
 
 ClientOrderId = NewType("ClientOrderId", str)
@@ -128,6 +128,8 @@ class OpenBundle(Struct, frozen=True, kw_only=True, gc=False):
     ``legs`` are in execution order (thinnest first). ``finish`` is the operation that turns the
     filled legs into cash, ``None`` to hold to resolution; ``payoff`` is dollars per full share set.
     ``budget`` is the most the legs may cost, fees included. ``edge`` is the expected profit.
+    ``exits`` names the closed bundle whose tokens the legs sell; ``payoff`` is then what a share of
+    each was worth at decision time, all legs together.
     """
 
     bundle_id: BundleId
@@ -139,6 +141,7 @@ class OpenBundle(Struct, frozen=True, kw_only=True, gc=False):
     payoff: Price
     budget: Cash
     edge: Cash
+    exits: BundleId = BundleId("")
 
 
 class OrderIntent(Struct, frozen=True, kw_only=True, gc=False):
@@ -227,10 +230,22 @@ class StartTimer(Struct, frozen=True, kw_only=True, gc=False):
     at_ns: int
 
 
+class RequestForecast(Struct, frozen=True, kw_only=True, gc=False):
+    """Ask for the probability that a market resolves YES, as of ``ts``; no money moves.
+
+    The answer is a ``ForecastReceived`` or a ``ForecastFailed`` of the same ``request_id``, or none
+    if the process dies first: whoever asks keeps its own schedule.
+    """
+
+    request_id: str
+    market_id: MarketId
+    ts: int
+
+
 class Approved(Struct, frozen=True, gc=False):
     """What passed risk, and the only thing a venue accepts."""
 
     request: SubmitOrder | RunOperation
 
 
-Command = Approved | CancelOrder | StartTimer
+Command = Approved | CancelOrder | StartTimer | RequestForecast

@@ -7,9 +7,9 @@ Times are nanoseconds since the epoch, 0 where unknown: ``ts_event`` the venue's
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
-from typing import ClassVar, Final, NamedTuple, NewType
+from typing import ClassVar, Final, NewType
 
 from msgspec import Struct
 
@@ -25,15 +25,19 @@ from fleet.domain.commands import (
     SubmitOrder,
 )
 from fleet.domain.instruments import InstrumentId, MarketId, Side
-from fleet.domain.units import Cash, Price, Qty
+from fleet.domain.market import (  # noqa: F401 - events too, and taken from here
+    BookChanged,
+    BookSnapshot,
+    Level,
+    LevelChange,
+    PricesSampled,
+    TradePrinted,
+)
+from fleet.domain.units import ZERO_CASH, Cash, Price, Qty
 
 VenueOrderId = NewType("VenueOrderId", str)
 TradeId = NewType("TradeId", str)
 RunId = NewType("RunId", str)
-
-LevelChange = tuple[InstrumentId, Side, Price, Qty]
-"""(token, side, price, new total at that price); a total of 0 removes the level."""
-Level = tuple[Price, Qty]
 
 
 class TradingState(Enum):
@@ -54,36 +58,6 @@ class SettlementStatus(Enum):
     CONFIRMED = "CONFIRMED"
     RETRYING = "RETRYING"
     FAILED = "FAILED"
-
-
-class BookSnapshot(NamedTuple):
-    """The whole book of one instrument; levels in any order."""
-
-    ts_event: int
-    ts_recv: int
-    instrument_id: InstrumentId
-    bids: Sequence[Level]
-    asks: Sequence[Level]
-    tick: Price | None = None
-
-
-class BookChanged(NamedTuple):
-    """The level changes of one frame, applied together: one moment of the venue."""
-
-    ts_event: int
-    ts_recv: int
-    changes: Sequence[LevelChange]
-
-
-class TradePrinted(NamedTuple):
-    """Somebody's trade; ``side`` is the taker's."""
-
-    ts_event: int
-    ts_recv: int
-    instrument_id: InstrumentId
-    side: Side
-    price: Price
-    qty: Qty
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):
@@ -358,6 +332,47 @@ class MarketResolved(Event, frozen=True, kw_only=True, gc=False):
     payouts: tuple[tuple[InstrumentId, Price], ...]
 
 
+class ForecastReceived(Event, frozen=True, kw_only=True, gc=False):
+    """Somebody's probability that a market resolves YES, and what it is worth against the price.
+
+    Probabilities, weight and deviation are at 1e-8. ``raw`` is the forecaster's own; ``blend`` is
+    what remains after calibration and after blending with the market ``price`` by ``weight``. A
+    weight of 0 says that no skill against the price was shown: nothing may be staked on it, and
+    ``verdict`` says so. ``deviation`` is the standard error of the blend.
+    """
+
+    KIND: ClassVar[str] = "ForecastReceived"
+
+    request_id: str
+    market_id: MarketId
+    forecaster: str
+    model: str
+    as_of_ns: int
+    raw: int
+    blend: int
+    weight: int
+    deviation: int
+    price: Price
+    verdict: str
+    samples: tuple[int, ...] = ()
+    evidence: tuple[str, ...] = ()
+    """Ids of what it was made from; the texts are in the retrieval memory."""
+    prompt_hash: str = ""
+    cost: Cash = ZERO_CASH
+
+
+class ForecastFailed(Event, frozen=True, kw_only=True, gc=False):
+    """A forecast that was asked for could not be made; never a guess instead."""
+
+    KIND: ClassVar[str] = "ForecastFailed"
+
+    request_id: str
+    market_id: MarketId
+    forecaster: str
+    reason: str
+    cost: Cash = ZERO_CASH
+
+
 class OperatorCommanded(Event, frozen=True, kw_only=True, gc=False):
     """A person asked for something: pause, resume, reduce, halt, status."""
 
@@ -375,10 +390,10 @@ DURABLE: Final[Mapping[str, type[Event]]] = {
         ReconciliationFailed, FeedConnected, FeedDisconnected, DecisionMade, OrderSigned,
         OrderAccepted, OrderRejected, SubmitUnknown, OrderFilled, OrderCanceled, OrderExpired,
         CancelRejected, FillSettled, OperationSigned, OperationConfirmed, OperationRejected,
-        MarketResolved, OperatorCommanded,
+        MarketResolved, ForecastReceived, ForecastFailed, OperatorCommanded,
     )
 }  # fmt: skip
 """Kind -> type of every journalled fact."""
 
-MarketEvent = BookSnapshot | BookChanged | TradePrinted
+MarketEvent = BookSnapshot | BookChanged | TradePrinted | PricesSampled
 AnyEvent = MarketEvent | Event

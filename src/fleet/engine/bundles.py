@@ -7,7 +7,6 @@ decides nothing; ``fleet.strategies.legs`` reads it to find the next step of a b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 
 from msgspec import Struct
 
@@ -24,121 +23,9 @@ from fleet.domain.commands import (
 from fleet.domain.events import OrderFilled
 from fleet.domain.instruments import Side
 from fleet.domain.units import ZERO_CASH, ZERO_QTY, Cash, Price, Qty, notional_down, notional_up
+from fleet.engine.bundle import Bundle, LegState, OperationState, OperationStatus
 from fleet.engine.orders import Order
-
-
-class OperationStatus(Enum):
-    """Where a token operation stands."""
-
-    PENDING = "PENDING"
-    CONFIRMED = "CONFIRMED"
-    REJECTED = "REJECTED"
-
-
-class LegState(Struct, gc=False):
-    """What became of one leg: shares filled and unwound, cash of each (fees in), tries."""
-
-    filled: Qty = ZERO_QTY
-    cash: Cash = ZERO_CASH
-    """Net cash of the planned orders: negative for bought legs."""
-    unwound: Qty = ZERO_QTY
-    unwound_cash: Cash = ZERO_CASH
-    tries: int = 0
-    unwind_tries: int = 0
-    last_try_ns: int = 0
-
-
-class OperationState(Struct):
-    """One operation of a bundle."""
-
-    operation_id: OperationId
-    kind: OperationKind
-    command: RunOperation
-    status: OperationStatus = OperationStatus.PENDING
-    ended_ns: int = 0
-    transaction_hash: str = ""
-    """Of the transaction that carries it out; empty until it is signed (or where there is none)."""
-
-
-class Bundle(Struct):
-    """One idea from plan to end."""
-
-    plan: OpenBundle
-    opened_ns: int
-    legs: list[LegState]
-    operations: list[OperationState] = []
-    operated_cash: Cash = ZERO_CASH
-    outcome: str = ""
-
-    @classmethod
-    def fresh(cls, plan: OpenBundle, opened_ns: int) -> Bundle:
-        """A bundle of which nothing has happened yet."""
-        return cls(plan, opened_ns, [LegState() for _ in plan.legs])
-
-    @property
-    def id(self) -> BundleId:
-        """Its id, unique in the journal."""
-        return self.plan.bundle_id
-
-    @property
-    def open(self) -> bool:
-        """Whether something may still be done for it."""
-        return not self.outcome
-
-    @property
-    def matched(self) -> Qty:
-        """The shares that every leg filled as planned and still stand.
-
-        Unwinding a bought leg takes off what it filled; unwinding a sold pair sells what is left of
-        it and takes nothing off.
-        """
-        if self.plan.legs[0].side is Side.SELL:
-            return Qty(min(leg.filled for leg in self.legs))
-        return Qty(min(leg.filled - leg.unwound for leg in self.legs))
-
-    @property
-    def unsold(self) -> Qty:
-        """The whole pairs of a split that were made and not sold; 0 for a plan without one."""
-        split = self.operation(OperationKind.SPLIT)
-        if split is None or split.status is not OperationStatus.CONFIRMED:
-            return ZERO_QTY
-        return Qty(
-            min(
-                plan.qty - leg.filled - leg.unwound
-                for plan, leg in zip(self.plan.legs, self.legs, strict=True)
-            )
-        )
-
-    @property
-    def any_filled(self) -> bool:
-        """Whether any leg filled at all."""
-        return any(leg.filled for leg in self.legs)
-
-    @property
-    def cash(self) -> Cash:
-        """Net cash in (positive) or out of this bundle so far, fees in."""
-        legs = sum(leg.cash + leg.unwound_cash for leg in self.legs)
-        return Cash(legs + self.operated_cash)
-
-    @property
-    def spent(self) -> Cash:
-        """What the planned buys have cost so far."""
-        return Cash(-sum(min(0, leg.cash) for leg in self.legs))
-
-    def operation(self, kind: OperationKind) -> OperationState | None:
-        """The newest operation of this kind."""
-        return next((o for o in reversed(self.operations) if o.kind is kind), None)
-
-    @property
-    def split_live(self) -> bool:
-        """Whether a split was made or is under way."""
-        split = self.operation(OperationKind.SPLIT)
-        return split is not None and split.status is not OperationStatus.REJECTED
-
-    @property
-    def operating(self) -> bool:
-        """Whether an operation is under way."""
-        return any(o.status is OperationStatus.PENDING for o in self.operations)
+from fleet.engine.standing import Standing, StandingLeg, Standings
 
 
 class LedgerTotals(Struct):
@@ -169,6 +56,24 @@ def _worth(plan: LegPlan, leg: LegState) -> int:
     return -leg.cash * leg.unwound // leg.filled if leg.filled else 0
 
 
+def _standing(bundle: Bundle, *, empty: bool = False) -> Standing:
+    """What a closing bundle leaves behind; ``empty`` if nothing of it was known to be left."""
+    finish = bundle.operation(bundle.plan.finish) if bundle.plan.finish is not None else None
+    burnt = dict(finish.command.burn) if finish is not None and _done(finish) else {}
+    legs = []
+    for plan, leg in zip(bundle.plan.legs, bundle.legs, strict=True):
+        left = 0 if empty else leg.filled - leg.unwound - burnt.get(plan.instrument_id, 0)
+        bought = ZERO_QTY if empty else leg.filled
+        paid = ZERO_CASH if empty else Cash(max(0, -leg.cash))
+        legs.append(StandingLeg(plan.instrument_id, bought, paid, Qty(max(0, left))))
+    plan_of = bundle.plan
+    return Standing(bundle.id, plan_of.idea, plan_of.key, bundle.opened_ns, legs)
+
+
+def _done(operation: OperationState) -> bool:
+    return operation.status is OperationStatus.CONFIRMED
+
+
 class BundlesImage(Struct, frozen=True, kw_only=True):
     """All bundles and operations, oldest first; a bundle holds its operations."""
 
@@ -180,13 +85,14 @@ class BundlesImage(Struct, frozen=True, kw_only=True):
     """The operations that belong to no bundle."""
     pending: list[OperationId]
     totals: LedgerTotals
+    standing: list[Standing]
     anomaly: str
 
 
 class Bundles:
     """All bundles of a journal."""
 
-    __slots__ = ("_bundles", "_open", "_operations", "_pending", "anomaly", "totals")
+    __slots__ = ("_bundles", "_open", "_operations", "_pending", "anomaly", "standings", "totals")
 
     def __init__(self) -> None:
         """No bundles yet."""
@@ -195,6 +101,7 @@ class Bundles:
         self._operations: dict[OperationId, tuple[Bundle | None, OperationState]] = {}
         self._pending: dict[OperationId, RunOperation] = {}
         self.totals = LedgerTotals()
+        self.standings = Standings()
         self.anomaly = ""
 
     def image(self) -> BundlesImage:
@@ -209,6 +116,7 @@ class Bundles:
             loose=[state for bundle, state in self._operations.values() if bundle is None],
             pending=list(self._pending),
             totals=self.totals,
+            standing=self.standings.image(),
             anomaly=self.anomaly,
         )
 
@@ -232,6 +140,7 @@ class Bundles:
             operation_id: states[operation_id].command for operation_id in image.pending
         }
         self.totals = image.totals
+        self.standings.restore(image.standing)
         self.anomaly = image.anomaly
 
     def __len__(self) -> int:
@@ -282,13 +191,15 @@ class Bundles:
     def note_fill(self, order: Order, event: OrderFilled, *, failed: bool = False) -> None:
         """Add a fill to its leg, or take it back when it failed to settle."""
         bundle = self._bundles.get(order.bundle_id)
+        sign = -1 if failed else 1
         if bundle is None:
+            if event.side is Side.SELL and not failed:
+                self.standings.take(event.instrument_id, event.qty)
             return
         if event.side is Side.BUY:
             cash = -(notional_up(event.price, event.qty) + event.fee)
         else:
             cash = notional_down(event.price, event.qty) - event.fee
-        sign = -1 if failed else 1
         leg = bundle.legs[order.leg]
         if order.purpose is Purpose.LEG:
             leg.filled = Qty(leg.filled + sign * event.qty)
@@ -296,6 +207,13 @@ class Bundles:
         else:
             leg.unwound = Qty(leg.unwound + sign * event.qty)
             leg.unwound_cash = Cash(leg.unwound_cash + sign * cash)
+        bought = sign * (event.qty if event.side is Side.BUY else -event.qty)
+        plan = bundle.plan
+        if plan.exits:
+            self.standings.change(plan.exits, event.instrument_id, bought)
+        elif bundle.outcome and plan.legs[0].side is Side.BUY:
+            paid = -sign * cash if event.side is Side.BUY else 0
+            self.standings.late(_standing(bundle, empty=True), plan.legs[order.leg], bought, paid)
 
     def start_operation(self, command: RunOperation) -> None:
         """Mark an operation under way; a redemption belongs to no bundle."""
@@ -353,6 +271,9 @@ class Bundles:
         self._pending.pop(operation_id, None)
         if state.kind is OperationKind.REDEEM:
             self.totals.redeemed = Cash(self.totals.redeemed + cash)
+        if bundle is None and status is OperationStatus.CONFIRMED:
+            for instrument_id, qty in state.command.burn:
+                self.standings.take(instrument_id, qty)
         state.status = status
         state.ended_ns = now_ns
         if bundle is not None:
@@ -378,10 +299,15 @@ class Bundles:
                 lost = _worth(leg_plan, leg) - leg.unwound_cash
                 totals.unwind_cost = Cash(totals.unwind_cost + lost)
         held = 0
-        if bundle.plan.finish is None or command.outcome == "HELD":
+        sold = bundle.plan.legs[0].side is Side.SELL
+        if bundle.plan.exits:
+            # What an exit gives away was worth the plan's payoff a share.
+            held = -notional_up(bundle.plan.payoff, bundle.matched)
+        elif bundle.plan.finish is None or command.outcome == "HELD":
             # What was sold was paid for; what of a split was not is worth what it cost.
-            sold = bundle.plan.legs[0].side is Side.SELL
             payoff = -bundle.plan.payoff if sold else bundle.plan.payoff
             held = notional_down(Price(payoff), bundle.unsold if sold else bundle.matched)
+        if not sold:
+            self.standings.add(_standing(bundle))
         totals.edge_expected = Cash(totals.edge_expected + bundle.plan.edge)
         totals.edge_realised = Cash(totals.edge_realised + bundle.cash + held)

@@ -20,6 +20,7 @@ from fleet.domain.commands import (
     Command,
     Intent,
     OperationId,
+    RequestForecast,
     RunOperation,
     StartTimer,
     SubmitOrder,
@@ -41,16 +42,19 @@ from fleet.domain.events import (
 from fleet.domain.units import Price, Qty
 from fleet.engine.orders import OrderStatus
 from fleet.engine.risk import Risk
-from fleet.engine.state import State, View
+from fleet.engine.state import State
 from fleet.engine.verdict import Verdict
+from fleet.engine.view import View
 
 NOTHING: Final[Sequence[Command]] = ()
+Wish = Intent | StartTimer | RequestForecast
+"""What a strategy may ask for; only the intents among them can cost money."""
 
 
 class Strategy(Protocol):
     """Looks at a read-only view and returns wishes. Called once for every event."""
 
-    def on_event(self, event: AnyEvent, view: View) -> Sequence[Intent | StartTimer]:
+    def on_event(self, event: AnyEvent, view: View) -> Sequence[Wish]:
         """React to one event that is already folded into the view."""
         ...
 
@@ -175,12 +179,17 @@ class Engine:
         return halt
 
     def _decide(
-        self, event: AnyEvent, wishes: Sequence[Intent | StartTimer], records: list[Event]
+        self, event: AnyEvent, wishes: Sequence[Wish], records: list[Event]
     ) -> Sequence[Command]:
         if self.failed:
             return NOTHING
-        commands: list[Command] = [w for w in wishes if isinstance(w, StartTimer)]
-        intents = [w for w in wishes if not isinstance(w, StartTimer)]
+        commands: list[Command] = []
+        intents: list[Intent] = []
+        for wish in wishes:
+            if isinstance(wish, StartTimer | RequestForecast):
+                commands.append(wish)
+            else:
+                intents.append(wish)
         if intents and self.state.trading is TradingState.HALTED:
             self.dropped_intents += len(intents)
             intents = []

@@ -19,7 +19,7 @@ from fleet.domain.commands import (
 )
 from fleet.domain.instruments import Instrument, InstrumentId, MarketId, Side
 from fleet.domain.units import Cash, Qty, notional_up
-from fleet.engine.bundles import Bundle, OperationStatus
+from fleet.engine.bundle import Bundle, OperationStatus
 from fleet.engine.orders import Order
 from fleet.engine.state import State
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from fleet.domain.events import OrderFilled, TradingState
+from fleet.domain.events import ForecastReceived, OrderFilled, TradingState
 from fleet.domain.instruments import InstrumentId, Universe
 from fleet.engine.bundles import BundlesImage
 from fleet.engine.orders import OrdersImage
@@ -33,6 +33,7 @@ class StateImage(Struct, frozen=True, kw_only=True):
     reconciled: bool
     operator: str
     resolved: dict[InstrumentId, Payout]
+    forecasts: list[ForecastReceived]
     now_ns: int
     decisions: int
     anomaly: str
@@ -55,6 +56,7 @@ def image_of(state: State) -> StateImage:
         reconciled=state.reconciled,
         operator=state.operator,
         resolved=state.resolved,
+        forecasts=list(state.forecasts.values()),
         now_ns=state.now_ns,
         decisions=state.decisions,
         anomaly=state.anomaly,
@@ -77,6 +79,7 @@ def restore(image: StateImage, universe: Universe = EMPTY_UNIVERSE) -> State:
     state.reconciled = image.reconciled
     state.operator = image.operator
     state.resolved = image.resolved
+    state.forecasts = {forecast.market_id: forecast for forecast in image.forecasts}
     state.now_ns = image.now_ns
     state.decisions = image.decisions
     state.anomaly = image.anomaly

@@ -13,13 +13,13 @@ from typing import Final
 from msgspec import Struct
 
 from fleet.domain import events as ev
-from fleet.domain.commands import BundleId, ClientOrderId, OperationId, RunOperation
-from fleet.domain.instruments import Instrument, InstrumentId, MarketId, Universe
-from fleet.domain.units import ZERO_CASH, Cash, Price, notional_down
+from fleet.domain.instruments import InstrumentId, MarketId, Universe
+from fleet.domain.units import ZERO_CASH, Price
 from fleet.engine.book import Book
-from fleet.engine.bundles import Bundle, Bundles, OperationStatus
-from fleet.engine.orders import Fact, Order, Orders
-from fleet.engine.portfolio import Portfolio, Position
+from fleet.engine.bundle import OperationStatus
+from fleet.engine.bundles import Bundles
+from fleet.engine.orders import Fact, Orders
+from fleet.engine.portfolio import Portfolio
 
 STANDING_ORDERS: Final = ("resume", "reduce", "flatten", "pause")
 EMPTY_UNIVERSE: Final = Universe(instruments={}, markets={})
@@ -55,6 +55,8 @@ class State:
         restarts."""
         self.resolved: dict[InstrumentId, Payout] = {}
         """The tokens of resolved markets, those of markets outside the universe included."""
+        self.forecasts: dict[MarketId, ev.ForecastReceived] = {}
+        """The newest forecast of each market, until the market is resolved."""
         self.now_ns = 0
         self.moment_ns = 0
         """The newest venue time seen in market data."""
@@ -94,6 +96,7 @@ class State:
             ev.OperationConfirmed: self._operated,
             ev.OperationRejected: self._operation_rejected,
             ev.MarketResolved: self._resolved,
+            ev.ForecastReceived: self._forecast,
         }
 
     def apply(self, event: ev.AnyEvent) -> None:
@@ -262,6 +265,13 @@ class State:
             if book is not None:
                 book.void()
 
+        self.forecasts.pop(event.market_id, None)
+
+    def _forecast(self, event: ev.ForecastReceived) -> None:
+        before = self.forecasts.get(event.market_id)
+        if before is None or event.as_of_ns >= before.as_of_ns:
+            self.forecasts[event.market_id] = event
+
     def _collect_anomalies(self) -> None:
         for part in (self.orders, self.portfolio, self.bundles):
             if part.anomaly:
@@ -285,107 +295,3 @@ def fold(events: Iterable[ev.AnyEvent], universe: Universe = EMPTY_UNIVERSE) -> 
     for event in events:
         state.apply(event)
     return state
-
-
-class View:
-    """What a strategy may see. Nothing here changes anything."""
-
-    __slots__ = ("_state",)
-
-    def __init__(self, state: State) -> None:
-        """Look at ``state``."""
-        self._state = state
-
-    @property
-    def universe(self) -> Universe:
-        """The instruments, markets, sets and ladders."""
-        return self._state.universe
-
-    @property
-    def now_ns(self) -> int:
-        """The engine's time: the newest receive time of any event."""
-        return self._state.now_ns
-
-    @property
-    def moment_ns(self) -> int:
-        """The newest venue time of market data."""
-        return self._state.moment_ns
-
-    @property
-    def trading(self) -> ev.TradingState:
-        """Whether trading is allowed."""
-        return self._state.trading
-
-    @property
-    def operator(self) -> str:
-        """The newest standing order of a person: resume, reduce, flatten or pause."""
-        return self._state.operator
-
-    @property
-    def cash(self) -> Cash:
-        """Cash, in-flight orders not taken off."""
-        return self._state.portfolio.cash
-
-    @property
-    def open_bundles(self) -> Mapping[BundleId, Bundle]:
-        """The bundles under way."""
-        return self._state.bundles.open
-
-    @property
-    def open_orders(self) -> Mapping[ClientOrderId, Order]:
-        """The orders that may still trade."""
-        return self._state.orders.open
-
-    @property
-    def pending_operations(self) -> Mapping[OperationId, RunOperation]:
-        """The token operations whose outcome is not known."""
-        return self._state.bundles.pending
-
-    @property
-    def resolved(self) -> Mapping[InstrumentId, Payout]:
-        """What the tokens of resolved markets pay."""
-        return self._state.resolved
-
-    @property
-    def positions(self) -> Mapping[InstrumentId, Position]:
-        """What is held."""
-        return self._state.portfolio.positions
-
-    def book(self, instrument_id: InstrumentId) -> Book:
-        """The book of one instrument; it stays the same object for the life of the engine."""
-        return self._state.books[instrument_id]
-
-    def knows(self, instrument_id: InstrumentId) -> bool:
-        """Whether the instrument is in the universe; an older journal may name one that is not."""
-        return instrument_id in self._state.universe.instruments
-
-    def instrument(self, instrument_id: InstrumentId) -> Instrument:
-        """One instrument of the universe."""
-        return self._state.universe.instruments[instrument_id]
-
-    def position(self, instrument_id: InstrumentId) -> Position:
-        """The position in one token."""
-        return self._state.portfolio.position(instrument_id)
-
-    def next_bundle_id(self, offset: int = 0) -> BundleId:
-        """An id no bundle of this journal ever had or will have.
-
-        It is made of the number of the decision that will record it, because a bundle that risk
-        refuses is not counted anywhere; ``offset`` tells the bundles of one decision apart.
-        """
-        number = self._state.decisions + 1
-        return BundleId(f"b{number}.{offset}" if offset else f"b{number}")
-
-    def marked_value(self) -> Cash:
-        """What all positions would bring at the best bids of usable books, before fees.
-
-        A position whose book is not usable is counted at its cost: unknown is not zero.
-        """
-        total = 0
-        for instrument_id, position in self._state.portfolio.positions.items():
-            book = self._state.books.get(instrument_id)
-            if book is not None and book.usable and book.best_bid:
-                total += notional_down(book.bid, position.qty)
-            else:
-                total += position.cost
-        return Cash(total)

@@ -12,7 +12,8 @@ from fleet.domain import events as ev
 from fleet.domain.instruments import Universe
 from fleet.engine.engine import Engine
 from fleet.engine.risk import Risk
-from fleet.engine.state import State, View
+from fleet.engine.state import State
+from fleet.engine.view import View
 from fleet.journal.fleet import FleetState, Lease
 from fleet.journal.store import JournalStore
 from fleet.ops.alerts import Alert

@@ -27,7 +27,8 @@ from fleet.engine.book import Book
 from fleet.engine.bundles import LedgerTotals
 from fleet.engine.engine import Engine, Strategy
 from fleet.engine.risk import Risk, RiskLimits
-from fleet.engine.state import State, View
+from fleet.engine.state import State
+from fleet.engine.view import View
 from fleet.venues.paper import PaperSettings, PaperVenue
 
 TICK_NS: Final = 1_000_000_000

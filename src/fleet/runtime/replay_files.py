@@ -12,7 +12,7 @@ from fleet.domain.instruments import FeeSchedule, Universe
 from fleet.domain.units import SCALE, format_dollars
 from fleet.engine.engine import Strategy
 from fleet.engine.risk import RiskLimits
-from fleet.engine.state import View
+from fleet.engine.view import View
 from fleet.journal.tape import FrameKind, TapeError, TapeFrame, read_any
 from fleet.runtime.replay import Replay, ReplayReport, ReplaySettings
 from fleet.venues.polymarket.recordings import RecordingError, infer_universe

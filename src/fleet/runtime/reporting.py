@@ -15,7 +15,7 @@ from fleet.domain import events as ev
 from fleet.domain.commands import BundleId, OpenBundle
 from fleet.domain.instruments import InstrumentId
 from fleet.domain.units import format_dollars, format_units
-from fleet.engine.bundles import Bundle
+from fleet.engine.bundle import Bundle
 from fleet.engine.engine import Journal
 from fleet.engine.state import State
 

@@ -21,7 +21,7 @@ from typing import Final
 from fleet import logs
 from fleet.clock import NS_PER_SECOND, Clock
 from fleet.domain import events as ev
-from fleet.domain.commands import Approved, CancelOrder, Command, StartTimer
+from fleet.domain.commands import Approved, CancelOrder, Command, RequestForecast, StartTimer
 from fleet.engine.engine import Engine
 from fleet.journal.database import JournalError
 from fleet.runtime.execution import Execution
@@ -36,6 +36,8 @@ STILL_NS: Final = 5 * NS_PER_SECOND
 """So long without a tick and what the sockets hold is too old: five ticks, far above any pause of
 the collector or of a busy machine."""
 MarketSink = Callable[[Sequence[ev.AnyEvent]], None]
+ForecastSink = Callable[[RequestForecast], None]
+"""Takes a request and returns at once; the answer comes as a fact."""
 
 
 class Runner:
@@ -51,6 +53,8 @@ class Runner:
         self.failure = ""
         """Why the run ended by itself; empty while it runs."""
         self.execution: Execution | None = None
+        self.forecasts: ForecastSink | None = None
+        """Where forecasts are asked for; nothing when nobody makes any."""
         self._clock = clock
         self._on_overflow = on_overflow
         self._market: deque[ev.AnyEvent] = deque()
@@ -208,6 +212,8 @@ class Runner:
             match command:
                 case StartTimer():
                     self._start_timer(command)
+                case RequestForecast() if self.forecasts is not None:
+                    self.forecasts(command)
                 case Approved() if execution is not None:
                     execution.submit(command)
                 case CancelOrder() if execution is not None:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from fleet.config import pick
 from fleet.engine.engine import Strategy
 from fleet.engine.risk import RiskLimits
-from fleet.engine.state import View
+from fleet.engine.view import View
 
 T = TypeVar("T")
 EXIT_OK: Final = 0

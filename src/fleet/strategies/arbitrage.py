@@ -51,8 +51,8 @@ from fleet.domain.events import (
 )
 from fleet.domain.instruments import InstrumentId
 from fleet.domain.units import SCALE, Cash, Price, Qty
-from fleet.engine.bundles import Bundle
-from fleet.engine.state import View
+from fleet.engine.bundle import Bundle
+from fleet.engine.view import View
 from fleet.strategies.flatten import flatten_step
 from fleet.strategies.legs import COMPLETE, HELD, ExecutionSettings, first_step, next_step
 from fleet.strategies.redemption import WRITE_OFF_NS, Redemptions

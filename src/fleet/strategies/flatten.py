@@ -24,7 +24,7 @@ from fleet.domain.commands import (
 )
 from fleet.domain.instruments import Instrument, InstrumentId, Side
 from fleet.domain.units import SCALE, Price, Qty, notional_down
-from fleet.engine.state import View
+from fleet.engine.view import View
 
 WISHES_MAX: Final = 8
 """How much is asked for in one second, so that the limit of orders in flight is not the brake."""

@@ -33,8 +33,8 @@ from fleet.domain.commands import (
 from fleet.domain.events import TradingState
 from fleet.domain.instruments import Side
 from fleet.domain.units import Cash, Price, Qty, notional_down
-from fleet.engine.bundles import Bundle, OperationStatus
-from fleet.engine.state import View
+from fleet.engine.bundle import Bundle, OperationStatus
+from fleet.engine.view import View
 
 COMPLETE: Final = "COMPLETE"
 HELD: Final = "HELD"

@@ -22,7 +22,7 @@ from typing import Final
 from fleet.domain.commands import BundleId, OperationIntent, OperationKind
 from fleet.domain.instruments import InstrumentId, MarketId
 from fleet.domain.units import Cash, notional_down
-from fleet.engine.state import View
+from fleet.engine.view import View
 
 REDEEM: Final = BundleId("redeem")
 PAUSE_NS: Final = 10_000_000_000

@@ -16,7 +16,7 @@ from fleet.domain.events import LevelChange
 from fleet.domain.instruments import InstrumentId, Ladder, Market, MarketId, OutcomeSet, Side
 from fleet.domain.units import SCALE
 from fleet.engine.book import Book
-from fleet.engine.state import View
+from fleet.engine.view import View
 from fleet.strategies.sizing import Offer
 
 UNREACHABLE: Final = 1_000 * SCALE

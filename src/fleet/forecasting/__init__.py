@@ -1,0 +1,1 @@
+"""Probabilities from words and records: a venue whose fills are forecasts."""
