@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from binascii import b2a_base64
 from hashlib import sha256
 from typing import Final, NoReturn
 
@@ -21,6 +22,7 @@ from fleet.venues.polymarket.keys import SecretKey, SigningError, keccak
 LOGIN_MESSAGE: Final = "This message attests that I control the given wallet"
 _BLOCK: Final = 64
 """Bytes SHA-256 takes at a time (FIPS 180-4), to which HMAC pads its key (RFC 2104)."""
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _DOMAIN_TYPE: Final = b"EIP712Domain(string name,string version,uint256 chainId)"
 _LOGIN_TYPE: Final = b"ClobAuth(address address,string timestamp,uint256 nonce,string message)"
 
@@ -66,7 +68,7 @@ class ApiCredentials:
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(message)
         outer.update(inner.digest())
-        return base64.urlsafe_b64encode(outer.digest()).decode("ascii")
+        return b2a_base64(outer.digest(), newline=False).translate(_URL_SAFE).decode("ascii")
 
     def subscription(self) -> bytes:
         """The first frame of the user websocket: it carries the secrets, so send it and forget."""

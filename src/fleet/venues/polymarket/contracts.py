@@ -33,6 +33,8 @@ class SignatureType(IntEnum):
 class Exchange(Enum):
     """The three exchange contracts an order can be signed for."""
 
+    __hash__ = object.__hash__  # A member is one object; Enum's own hash is Python, and hot.
+
     STANDARD_V2 = "STANDARD_V2"
     NEG_RISK_V2 = "NEG_RISK_V2"
     V3 = "V3"

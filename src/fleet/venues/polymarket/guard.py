@@ -78,6 +78,11 @@ class GuardRefused(Exception):  # noqa: N818 - named for what happened
         self.code = code
 
 
+_BUY: Final = Side.BUY
+_FAK: Final = TimeInForce.FAK
+_FOK: Final = TimeInForce.FOK
+_GTC: Final = TimeInForce.GTC
+_GTD: Final = TimeInForce.GTD
 _UNSIGNED: Final = GuardRefused(GuardCode.FIELDS_INVALID, "not signed")
 
 
@@ -198,9 +203,7 @@ class SigningGuard:
             raise GuardRefused(
                 GuardCode.TOKEN_UNKNOWN, f"token {request.instrument_id} is not in the catalogue"
             )
-        if request.tif is TimeInForce.GTD or (
-            request.tif is TimeInForce.FOK and request.side is Side.BUY
-        ):
+        if request.tif is _GTD or (request.tif is _FOK and request.side is _BUY):
             raise GuardRefused(
                 GuardCode.KIND_NOT_OFFERED,
                 f"a {request.tif.value} {request.side.value} is not offered here; use FAK or GTC",
@@ -265,8 +268,8 @@ class SigningGuard:
 
 def wire_tif_of(request: SubmitOrder) -> TimeInForce:
     """The kind the venue is told: a FAK BUY rests for a moment and is cancelled by hand."""
-    if request.tif is TimeInForce.FAK and request.side is Side.BUY:
-        return TimeInForce.GTC
+    if request.tif is _FAK and request.side is _BUY:
+        return _GTC
     return request.tif
 
 
