@@ -21,9 +21,9 @@ _CURVE_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8C
 _new: Final = ffi.new
 _sign: Final = lib.secp256k1_ecdsa_sign_recoverable
 _serialize: Final = lib.secp256k1_ecdsa_recoverable_signature_serialize_compact
-_SIGNATURE: Final = ffi.typeof("secp256k1_ecdsa_recoverable_signature *")
-_COMPACT: Final = ffi.typeof("unsigned char[64]")
-_PARITY: Final = ffi.typeof("int *")
+_SIGNATURE: Final = "secp256k1_ecdsa_recoverable_signature *"
+_COMPACT: Final = "unsigned char[64]"
+_PARITY: Final = "int *"
 _RFC_6979: Final = ffi.NULL
 """As the nonce function: libsecp256k1's default, the deterministic nonce of RFC 6979."""
 
