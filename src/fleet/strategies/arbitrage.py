@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Final
 
 from fleet.domain.commands import (
     BundleId,
@@ -59,6 +60,7 @@ from fleet.strategies.redemption import WRITE_OFF_NS, Redemptions
 from fleet.strategies.sizing import Offer, Sizing, leg_prices, size_bundle
 from fleet.strategies.watches import MarketWatch, Watch, build_watches
 
+_ACTIVE: Final = TradingState.ACTIVE
 REST_NS_MAX = 60 * 1_000_000_000
 YEAR_NS = 365 * 86_400 * 1_000_000_000
 _STEPS = (
@@ -165,20 +167,22 @@ class Arbitrage:
         self, market: MarketWatch, event: BookChanged | BookSnapshot, view: View
     ) -> Sequence[Intent | StartTimer]:
         """Walk the watches of a touched market that look profitable or just stopped doing so."""
-        market.refresh()
         wishes: list[Intent | StartTimer] = []
         raw = False
         for watch in market.watches:
-            if watch.gross_edge() <= 0:
+            watch.refresh()
+            edge = watch.payoff - watch.total
+            if edge <= 0:
                 if watch.sighted_ns:
                     self._end(watch)
                 continue
             raw = True
-            self._sight(watch, event)
+            if not watch.sighted_ns:
+                self._sight(watch, event)
             if not watch.real and self._same_moment(watch, market, event):
-                self._make_real(watch)
+                self._make_real(watch, edge)
             if watch.real:
-                opened = sum(isinstance(wish, OpenBundle) for wish in wishes)
+                opened = sum(isinstance(wish, OpenBundle) for wish in wishes) if wishes else 0
                 wishes.extend(self._propose(watch, view, opened))
         market.alert = raw
         if raw:
@@ -186,8 +190,6 @@ class Arbitrage:
         return wishes
 
     def _sight(self, watch: Watch, event: BookChanged | BookSnapshot) -> None:
-        if watch.sighted_ns:
-            return
         watch.sighted_ns = event.ts_event
         watch.outlived = False
         self.counters.sightings += 1
@@ -218,8 +220,9 @@ class Arbitrage:
                 continue
             watch.outlived = True
             watch.refresh()
-            if not watch.real and watch.gross_edge() > 0 and watch.coherent():
-                self._make_real(watch)
+            edge = watch.gross_edge()
+            if not watch.real and edge > 0 and watch.coherent():
+                self._make_real(watch, edge)
                 confirmed.append(watch)
         self._pending = waiting
         return confirmed
@@ -240,61 +243,67 @@ class Arbitrage:
             return watch.coherent()
         return isinstance(event, BookChanged) and market.both_in(event.changes) and watch.coherent()
 
-    def _make_real(self, watch: Watch) -> None:
+    def _make_real(self, watch: Watch, edge: int) -> None:
         watch.real = True
-        self.counters.real += 1
-        self.counters.best_gross = max(self.counters.best_gross, watch.gross_edge())
+        counters = self.counters
+        counters.real += 1
+        if edge > counters.best_gross:  # noqa: PLR1730 - hot path
+            counters.best_gross = edge
 
     # --- proposing ----------------------------------------------------------------------------
 
     def _propose(self, watch: Watch, view: View, offset: int) -> Sequence[Intent]:
-        if watch.busy_until_ns > view.now_ns:
+        now_ns = view.now_ns
+        if watch.busy_until_ns > now_ns:
             return ()
-        size = self._size(watch, view)
+        size = self._size(watch, now_ns)
         if size is None:
             return ()
         if not watch.counted:
             watch.counted = True
             self.counters.opportunities += 1
         open_bundles = view.open_bundles
-        if view.trading is not TradingState.ACTIVE:
+        if view.trading is not _ACTIVE:
             return ()
         if len(open_bundles) + offset >= self.settings.max_open_bundles:
             return ()
-        if any(b.plan.key == watch.key for b in open_bundles.values()):
-            return ()
+        for bundle in open_bundles.values():
+            if bundle.plan.key == watch.key:
+                return ()
         watch.misses += 1  # Until it comes to something: a refusal by risk is told to nobody.
-        self._pause(watch, view.now_ns)
+        self._pause(watch, now_ns)
         plan = self._plan(watch, size, view.next_bundle_id(offset))
         return (plan, *first_step(plan, view, self.settings.execution))
 
-    def _size(self, watch: Watch, view: View) -> Sizing | None:
+    def _size(self, watch: Watch, now_ns: int) -> Sizing | None:
+        settings = self.settings
         size = size_bundle(
             watch.offers,
             watch.payoff,
-            trade_size=self.settings.trade_size,
-            min_profit=self.settings.min_profit,
+            trade_size=settings.trade_size,
+            min_profit=settings.min_profit,
         )
         if size is None or not watch.held:
             return size
-        left_ns = watch.end_ns - view.now_ns
+        left_ns = watch.end_ns - now_ns
         if watch.end_ns == 0 or left_ns <= 0 or not size.outlay:
             return None
         yearly = size.edge * SCALE // size.outlay * YEAR_NS // left_ns
         return size if yearly >= self.settings.min_yearly_return else None
 
     def _plan(self, watch: Watch, size: Sizing, bundle_id: BundleId) -> OpenBundle:
-        order = [i for _, i in sorted(zip(size.depths, range(len(size.depths)), strict=True))]
-        offers = [watch.offers[i] for i in order]
-        walked = [size.limits[i] for i in order]
+        offers, limits = watch.offers, size.limits
+        order = sorted(range(len(offers)), key=size.depths.__getitem__)
+        legs = []
         if self.settings.execution.together:
-            prices = [(price, price) for price in walked]
+            for index in order:
+                limit = limits[index]
+                legs.append(self._leg(offers[index], size.qty, limit, limit))
         else:
-            prices = leg_prices(offers, walked, size)
-        legs = [
-            self._leg(offer, size.qty, price, cap)
-            for offer, (price, cap) in zip(offers, prices, strict=True)
-        ]
+            sorted_offers = [offers[i] for i in order]
+            prices = leg_prices(sorted_offers, [limits[i] for i in order], size)
+            for offer, (price, cap) in zip(sorted_offers, prices, strict=True):
+                legs.append(self._leg(offer, size.qty, price, cap))
         return OpenBundle(
             bundle_id=bundle_id,
             idea=watch.idea,
@@ -302,7 +311,7 @@ class Arbitrage:
             legs=tuple(legs),
             start=watch.start,
             finish=watch.finish,
-            payoff=Price(watch.payoff),
+            payoff=watch.payoff,  # type: ignore[arg-type]
             budget=size.outlay,
             edge=size.edge,
         )
@@ -311,14 +320,17 @@ class Arbitrage:
         book = offer.book
         tick = book.tick
         floor = -(-(book.best_bid * tick - self.settings.unwind_slippage) // tick) * tick
-        floor = tick if floor < tick else min(floor, SCALE - tick)
+        if floor < tick:
+            floor = tick
+        elif floor > SCALE - tick:
+            floor = SCALE - tick
         return LegPlan(
             instrument_id=offer.instrument.id,
             side=offer.side,
             qty=qty,
             limit=cap,
             price=price,
-            unwind=Price(floor),
+            unwind=floor,  # type: ignore[arg-type]  # a plain int: the hot path wraps none
         )
 
     # --- working ------------------------------------------------------------------------------
@@ -350,5 +362,7 @@ class Arbitrage:
 
     def _pause(self, watch: Watch, now_ns: int) -> None:
         """Leave an idea alone: for the cooldown, and twice as long each time it came to nothing."""
-        pause_ns = self.settings.cooldown_ns << min(max(0, watch.misses - 1), 16)
+        pause_ns = self.settings.cooldown_ns
+        if watch.misses > 1:
+            pause_ns <<= min(watch.misses - 1, 16)
         watch.busy_until_ns = now_ns + min(pause_ns, REST_NS_MAX)

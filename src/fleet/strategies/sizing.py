@@ -93,8 +93,10 @@ def size_bundle(
     walked = _at_best(offers, tops, payoff, trade_size, min_profit)
     if walked is None:
         walked = _walk(offers, payoff, trade_size, min_profit)
-    lot = max([offer.instrument.lot for offer in offers])
-    qty = Qty(walked - walked % lot)
+    lot = 0
+    for offer in offers:
+        lot = max(lot, offer.instrument.lot)
+    qty: Qty = walked - walked % lot  # type: ignore[assignment]  # plain ints: the hot path
     if qty <= 0:
         return None
     cash = outlay = 0
@@ -128,7 +130,7 @@ def size_bundle(
         outlay += split
     if edge <= 0 or edge * SCALE < min_profit * outlay:
         return None
-    return Sizing(qty, tuple(limits), tuple(depths), Cash(outlay), Cash(edge))
+    return Sizing(qty, tuple(limits), tuple(depths), outlay, edge)  # type: ignore[arg-type]
 
 
 def leg_prices(
@@ -191,12 +193,15 @@ def _at_best(
     They decide it when they do not pay at all, when the trade size ends the walk before a level
     does, or when the levels behind the exhausted ones do not pay.
     """
-    step = min([min(shown, trade_size * SCALE // price) for price, shown in tops])
+    step: int = tops[0][1]
+    for price, shown in tops:
+        step = min(step, shown, trade_size * SCALE // price)
     cost = behind = 0
     capital = capital_behind = -payoff if payoff < 0 else 0
     for offer, (price, shown) in zip(offers, tops, strict=True):
-        fee = offer.fees.per_share(price)
-        unit = price + fee if offer.buying else fee - price
+        fees, buying = offer.fees, offer.buying
+        fee = fees.per_share(price)
+        unit = price + fee if buying else fee - price
         cost += unit
         if unit > 0:
             capital += unit
@@ -205,7 +210,8 @@ def _at_best(
             if following is None:
                 behind = UNREACHABLE
                 continue
-            unit = unit_cost(offer, following)
+            fee = fees.per_share(following)
+            unit = following + fee if buying else fee - following
         behind += unit
         if unit > 0:
             capital_behind += unit

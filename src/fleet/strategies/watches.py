@@ -68,8 +68,9 @@ class Watch:
         self.finish = finish
         self.held = finish is None
         self.end_ns = end_ns
-        self.costs = [_gross(o) for o in self.offers]
-        self.total = sum(self.costs)
+        self.costs = [0] * len(self.offers)
+        self.total = 0
+        self.refresh()
         self.sighted_ns = 0
         self.outlived = False
         self.real = False
@@ -80,8 +81,18 @@ class Watch:
 
     def refresh(self) -> None:
         """Bring all legs up to date."""
-        self.costs = [_gross(o) for o in self.offers]
-        self.total = sum(self.costs)
+        costs, total = self.costs, 0
+        for index, offer in enumerate(self.offers):
+            book = offer.book
+            if offer.buying:
+                best = book.best_ask
+                cost = best * book.tick if best < book.size else UNREACHABLE
+            else:
+                best = book.best_bid
+                cost = -best * book.tick if best else UNREACHABLE
+            costs[index] = cost
+            total += cost
+        self.total = total
 
     def gross_edge(self) -> int:
         """Payoff less best prices, before fees, a share at 1e-8."""
@@ -95,18 +106,12 @@ class Watch:
         """
         alone = len(self.markets) == 1
         for yes, no in self.markets:
-            if not (yes.usable and no.usable):
+            usable = yes.ready and no.ready
+            if not usable or yes.best_bid >= yes.best_ask or no.best_bid >= no.best_ask:
                 return False
             if yes.ts_event != no.ts_event and (alone or not _mirrored(yes, no)):
                 return False
         return True
-
-
-def _gross(offer: Offer) -> int:
-    book = offer.book
-    if offer.side is Side.BUY:
-        return book.best_ask * book.tick if book.best_ask < book.size else UNREACHABLE
-    return -book.best_bid * book.tick if book.best_bid else UNREACHABLE
 
 
 def _mirrored(yes: Book, no: Book) -> bool:
@@ -151,16 +156,17 @@ class MarketWatch:
                 loud = True
         return not (loud or self.alert)
 
-    def refresh(self) -> None:
-        """Bring the watches of this market up to date."""
-        for watch in self.watches:
-            watch.refresh()
-
     def both_in(self, changes: Sequence[LevelChange]) -> bool:
         """Whether one frame changed both books."""
         yes, no = self._yes.instrument_id, self._no.instrument_id
-        tokens = [change[0] for change in changes]
-        return yes in tokens and no in tokens
+        seen: InstrumentId | None = None
+        for change in changes:
+            token = change[0]
+            if token != seen and token in (yes, no):
+                if seen is not None:
+                    return True
+                seen = token
+        return False
 
 
 def build_watches(
