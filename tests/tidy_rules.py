@@ -48,7 +48,16 @@ LAYERS: Final[dict[str, set[str]]] = {
         "fleet.journal.tape",
         VERSION,
     },
-    "fleet.forecasting": {"fleet.domain", "fleet.clock", "fleet.logs", "fleet.journal.tape"},
+    # Settings live beside their user; its files are made and opened as all of ours are.
+    "fleet.forecasting": {
+        "fleet.domain",
+        "fleet.clock",
+        "fleet.logs",
+        "fleet.config",
+        "fleet.journal.tape",
+        "fleet.journal.database",
+        "fleet.journal.table_file",
+    },
     "fleet.sandbox": {
         "fleet.domain",
         "fleet.engine.book",
