@@ -8,6 +8,7 @@ its bundle is counted by itself.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from fleet.domain.commands import (
     LegPlan,
@@ -18,23 +19,27 @@ from fleet.domain.commands import (
     RunOperation,
 )
 from fleet.domain.instruments import Instrument, InstrumentId, MarketId, Side
-from fleet.domain.units import Cash, Qty, notional_up
+from fleet.domain.units import SCALE, ZERO_CASH, Cash, Qty, notional_up
 from fleet.engine.bundle import Bundle, OperationStatus
 from fleet.engine.orders import Order
 from fleet.engine.state import State
 
+_BUY: Final = Side.BUY
+_SELL: Final = Side.SELL
+
 
 def leg_cost(leg: LegPlan, instrument: Instrument) -> Cash:
     """The most a planned leg can cost, fees in; a SELL leg costs nothing."""
-    if leg.side is Side.SELL:
-        return Cash(0)
-    return Cash(notional_up(leg.limit, leg.qty) + instrument.fees.fee(leg.limit, leg.qty))
+    if leg.side is _SELL:
+        return ZERO_CASH
+    limit, qty = leg.limit, leg.qty
+    return instrument.fees.fee(limit, qty) - -limit * qty // SCALE  # type: ignore[return-value]
 
 
 def split_cost(plan: OpenBundle) -> Cash:
     """What the split a plan starts with costs: one dollar a pair; 0 without one."""
     if plan.start is not OperationKind.SPLIT:
-        return Cash(0)
+        return ZERO_CASH
     return Cash(max(leg.qty for leg in plan.legs))
 
 
@@ -82,7 +87,7 @@ def _reserve(bundle: Bundle, state: State) -> int:
 def order_cost(order: Order, state: State) -> int:
     """What an open order may still cost, fees in; a SELL costs nothing."""
     instrument = state.universe.instruments.get(order.instrument_id)
-    if order.side is Side.SELL or instrument is None:
+    if order.side is _SELL or instrument is None:
         return 0
     return notional_up(order.price, order.remaining) + instrument.fees.fee(
         order.price, order.remaining
@@ -103,7 +108,7 @@ def _loose(state: State) -> tuple[list[Order], list[RunOperation]]:
 def reserved_budget(state: State) -> Cash:
     """What the open bundles, and whatever outlives its bundle, may still spend."""
     if not (state.bundles.open or state.orders.open or state.bundles.pending):
-        return Cash(0)
+        return ZERO_CASH
     orders, operations = _loose(state)
     total = 0
     for order in orders:
@@ -137,9 +142,10 @@ def market_exposure(market_id: MarketId, state: State) -> Cash:
     total = 0
     for token in tokens:
         position = state.portfolio.positions.get(token)
-        total += position.cost if position is not None else 0
+        if position is not None:
+            total += position.cost
     if not (state.bundles.open or state.orders.open or state.bundles.pending):
-        return Cash(total)
+        return total  # type: ignore[return-value]  # a plain int: the hot path wraps none
     for bundle in state.bundles.open.values():
         for index, leg in enumerate(bundle.plan.legs):
             if leg.instrument_id in tokens:
@@ -158,7 +164,7 @@ def free_cash(
     """Cash that nothing in flight, and none of these wishes, may still spend."""
     wanted = sum(max(0, -operation.cash) for operation in operations)
     for order in orders:
-        if order.side is Side.BUY:
+        if order.side is _BUY:
             fees = state.universe.instruments[order.instrument_id].fees
             wanted += notional_up(order.price, order.qty) + fees.fee(order.price, order.qty)
     return Cash(state.portfolio.cash - in_flight_cash(state) - wanted)
@@ -173,9 +179,9 @@ def free_tokens(
     """Settled tokens that no open SELL, no pending operation and none of these wishes claims."""
     open_sells = sum(
         o.remaining for o in state.orders.open.values()
-        if o.side is Side.SELL and o.instrument_id == instrument_id
+        if o.side is _SELL and o.instrument_id == instrument_id
     )  # fmt: skip
-    sells = sum(o.qty for o in orders if o.side is Side.SELL and o.instrument_id == instrument_id)
+    sells = sum(o.qty for o in orders if o.side is _SELL and o.instrument_id == instrument_id)
     burning: list[RunOperation | OperationIntent] = [*state.bundles.pending.values(), *operations]
     burns = sum(n for op in burning for token, n in op.burn if token == instrument_id)
     settled = state.portfolio.position(instrument_id).settled

@@ -168,12 +168,14 @@ class OrdersImage(Struct, frozen=True, kw_only=True):
 class Orders:
     """All orders of a journal: a fold of decisions and venue facts."""
 
-    __slots__ = ("_open", "_orders", "anomaly")
+    __slots__ = ("_open", "_orders", "anomaly", "open")
 
     def __init__(self) -> None:
         """No orders yet."""
         self._orders: dict[ClientOrderId, Order] = {}
         self._open: dict[ClientOrderId, Order] = {}
+        self.open: Mapping[ClientOrderId, Order] = self._open
+        """The orders that may still trade; a plain attribute, because risk asks often."""
         self.anomaly = ""
         """The newest contradiction between journal and venue, in words; empty when none."""
 
@@ -189,7 +191,7 @@ class Orders:
         Raises ``KeyError`` if it names an open order that it does not hold.
         """
         self._orders = {order.client_order_id: order for order in image.orders}
-        self._open = {order_id: self._orders[order_id] for order_id in image.open}
+        self.open = self._open = {order_id: self._orders[order_id] for order_id in image.open}
         self.anomaly = image.anomaly
 
     def __len__(self) -> int:
@@ -203,11 +205,6 @@ class Orders:
     def get(self, client_order_id: ClientOrderId) -> Order | None:
         """One order, or nothing if it is not ours."""
         return self._orders.get(client_order_id)
-
-    @property
-    def open(self) -> Mapping[ClientOrderId, Order]:
-        """The orders that may still trade."""
-        return self._open
 
     def unresolved(self, instrument_id: InstrumentId | None = None) -> bool:
         """Whether the outcome of some order (of this instrument) is unknown."""

@@ -157,6 +157,8 @@ class Portfolio:
     @property
     def cost(self) -> Cash:
         """What all positions cost."""
+        if not self.positions:
+            return ZERO_CASH
         return Cash(sum([p.cost for p in self.positions.values()]))
 
     def position(self, instrument_id: InstrumentId) -> Position:
@@ -305,7 +307,9 @@ class Portfolio:
 
     def day_loss(self, now_ns: int) -> Cash:
         """What was lost (positive) in realised profit and fees on the UTC day of ``now_ns``."""
-        return Cash(max(0, -self.day_realised)) if now_ns // NS_PER_DAY <= self.day else ZERO_CASH
+        if self.day_realised >= 0 or now_ns // NS_PER_DAY > self.day:
+            return ZERO_CASH
+        return Cash(-self.day_realised)
 
     def turnover(self, now_ns: int) -> Cash:
         """What was bought and sold on the UTC day of ``now_ns``."""
