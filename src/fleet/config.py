@@ -332,6 +332,19 @@ class Paths:
         """Smoke orders and stages of one bot's live starts on one market."""
         return self.var / "gate" / f"{bot}{_place(feed)}.db"
 
+    def prices(self, bot: str, feed: str = SANDBOX) -> Path:
+        """Sampled prices of one bot on one market."""
+        return self.var / "prices" / f"{bot}{_place(feed)}.db"
+
+    @property
+    def memory(self) -> Path:
+        """The retrieval memory."""
+        return self.var / "memory"
+
+    def forecasting(self, bot: str) -> Path:
+        """What forecasts have cost, and the record they are judged by."""
+        return self.var / bot
+
     def lock(self, bot: str) -> Path:
         """The lock that keeps twins apart."""
         return self.var / "locks" / f"{bot}.lock"

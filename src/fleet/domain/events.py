@@ -24,7 +24,16 @@ from fleet.domain.commands import (
     RunOperation,
     SubmitOrder,
 )
+from fleet.domain.event import Event
 from fleet.domain.instruments import InstrumentId, MarketId, Side
+from fleet.domain.knowledge import (  # noqa: F401 - events too, and taken from here
+    ForecastFailed,
+    ForecastReceived,
+    LeaderMoved,
+    LeaderTraded,
+    MoveKind,
+    SightingUndone,
+)
 from fleet.domain.market import (  # noqa: F401 - events too, and taken from here
     BookChanged,
     BookSnapshot,
@@ -33,7 +42,7 @@ from fleet.domain.market import (  # noqa: F401 - events too, and taken from her
     PricesSampled,
     TradePrinted,
 )
-from fleet.domain.units import ZERO_CASH, Cash, Price, Qty
+from fleet.domain.units import Cash, Price, Qty
 
 VenueOrderId = NewType("VenueOrderId", str)
 TradeId = NewType("TradeId", str)
@@ -58,16 +67,6 @@ class SettlementStatus(Enum):
     CONFIRMED = "CONFIRMED"
     RETRYING = "RETRYING"
     FAILED = "FAILED"
-
-
-class Event(Struct, frozen=True, kw_only=True, gc=False):
-    """What all other facts share."""
-
-    KIND: ClassVar[str] = "Event"
-    VERSION: ClassVar[int] = 1
-
-    ts_event: int = 0
-    ts_recv: int = 0
 
 
 class TickSizeChanged(Event, frozen=True, kw_only=True, gc=False):
@@ -332,47 +331,6 @@ class MarketResolved(Event, frozen=True, kw_only=True, gc=False):
     payouts: tuple[tuple[InstrumentId, Price], ...]
 
 
-class ForecastReceived(Event, frozen=True, kw_only=True, gc=False):
-    """Somebody's probability that a market resolves YES, and what it is worth against the price.
-
-    Probabilities, weight and deviation are at 1e-8. ``raw`` is the forecaster's own; ``blend`` is
-    what remains after calibration and after blending with the market ``price`` by ``weight``. A
-    weight of 0 says that no skill against the price was shown: nothing may be staked on it, and
-    ``verdict`` says so. ``deviation`` is the standard error of the blend.
-    """
-
-    KIND: ClassVar[str] = "ForecastReceived"
-
-    request_id: str
-    market_id: MarketId
-    forecaster: str
-    model: str
-    as_of_ns: int
-    raw: int
-    blend: int
-    weight: int
-    deviation: int
-    price: Price
-    verdict: str
-    samples: tuple[int, ...] = ()
-    evidence: tuple[str, ...] = ()
-    """Ids of what it was made from; the texts are in the retrieval memory."""
-    prompt_hash: str = ""
-    cost: Cash = ZERO_CASH
-
-
-class ForecastFailed(Event, frozen=True, kw_only=True, gc=False):
-    """A forecast that was asked for could not be made; never a guess instead."""
-
-    KIND: ClassVar[str] = "ForecastFailed"
-
-    request_id: str
-    market_id: MarketId
-    forecaster: str
-    reason: str
-    cost: Cash = ZERO_CASH
-
-
 class OperatorCommanded(Event, frozen=True, kw_only=True, gc=False):
     """A person asked for something: pause, resume, reduce, halt, status."""
 
@@ -390,7 +348,8 @@ DURABLE: Final[Mapping[str, type[Event]]] = {
         ReconciliationFailed, FeedConnected, FeedDisconnected, DecisionMade, OrderSigned,
         OrderAccepted, OrderRejected, SubmitUnknown, OrderFilled, OrderCanceled, OrderExpired,
         CancelRejected, FillSettled, OperationSigned, OperationConfirmed, OperationRejected,
-        MarketResolved, ForecastReceived, ForecastFailed, OperatorCommanded,
+        MarketResolved, ForecastReceived, ForecastFailed, LeaderTraded, LeaderMoved,
+        SightingUndone, OperatorCommanded,
     )
 }  # fmt: skip
 """Kind -> type of every journalled fact."""

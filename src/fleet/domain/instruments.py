@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NewType
 
-from fleet.domain.units import SCALE, Cash, Price, Qty, ceil_to, floor_to
+from fleet.domain.units import SCALE, ZERO_CASH, Cash, Price, Qty, ceil_to, floor_to
 
 InstrumentId = NewType("InstrumentId", str)
 """The venue's token id; for Polymarket the decimal text of a uint256."""
@@ -29,6 +29,7 @@ _POWERS: Final = tuple(int(SCALE**power) for power in range(10))
 """Powers of the scale, made once: fees are worked out on the hot path."""
 _SQUARE: Final = _POWERS[2]
 _CUBE: Final = _POWERS[3]
+_CUBE_STEP: Final = _CUBE * FEE_STEP
 
 
 class Side(Enum):
@@ -81,12 +82,12 @@ class FeeSchedule:
         """
         rate = self.rate
         if rate == 0 or not 0 < price < SCALE:
-            return Cash(0)
+            return ZERO_CASH
         if self.exponent == 1:
-            exact = -(-qty * rate * price * (SCALE - price) // _CUBE)
-        else:
-            shape = int((price * (SCALE - price)) ** self.exponent)
-            exact = -(-qty * rate * shape // _POWERS[2 * self.exponent + 1])
+            # One division rounds up to the step at once; a plain int: the hot path wraps none.
+            return -(-qty * rate * price * (SCALE - price) // _CUBE_STEP * FEE_STEP)  # type: ignore[return-value]
+        shape = int((price * (SCALE - price)) ** self.exponent)
+        exact = -(-qty * rate * shape // _POWERS[2 * self.exponent + 1])
         return Cash(exact + -exact % FEE_STEP)
 
 
@@ -133,7 +134,10 @@ class Instrument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Market:
-    """A question with two outcomes. ``end_ns`` is 0 when the end is not known."""
+    """A question with two outcomes. ``end_ns`` is 0 when the end is not known.
+
+    ``criteria`` is the venue's own text about what counts as YES, perhaps cut short.
+    """
 
     id: MarketId
     question: str
@@ -144,6 +148,7 @@ class Market:
     event_id: str = ""
     end_ns: int = 0
     neg_risk: bool = False
+    criteria: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ from fleet.runtime.parts import (
     StatusPart,
 )
 from fleet.runtime.recovery import missed_facts, overdue, query_of, reconcile
-from fleet.runtime.resolutions import ResolutionWatch
+from fleet.runtime.resolutions import ResolutionWatch, ended_forecasts
 from fleet.runtime.runner import Runner
 from fleet.runtime.safety_settings import AlertEnv, SafetyEnv
 from fleet.runtime.session import SessionRefused, Setup
@@ -49,6 +49,7 @@ from fleet.runtime.spec import (
     EXIT_TWIN,
     BotSpec,
     Loaded,
+    Workplace,
 )
 from fleet.runtime.status import write_status
 from fleet.venues.port import VenueError
@@ -211,6 +212,11 @@ class Bot:
         resolutions = ResolutionWatch(
             cast.state, cast.source.clob, cast.runner.put_facts, self.clock,
             every_s=safety.resolutions_ns / NS_PER_SECOND,
+            also=lambda: ended_forecasts(cast.state, self.clock.now_ns()),
+        )  # fmt: skip
+        place = Workplace(
+            loaded=self.loaded, paths=self.paths, feed=self.feed_name, clock=self.clock,
+            state=cast.state, runner=cast.runner, clob=cast.source.clob, board=board,
         )  # fmt: skip
         for node in (
             *guards.nodes(board, safety),
@@ -218,6 +224,7 @@ class Bot:
             Node(component=accounts, required=False),
             Node(component=resolutions, required=False),
             *cast.shadows.nodes(),
+            *self.spec.parts(place),
         ):
             cast.supervisor.add(node)
         if channel is not None:

@@ -1,4 +1,4 @@
-"""Notices that the market of a held token was resolved, also when no feed told.
+"""Notices that a market was resolved whose token is held or was forecast, also when no feed told.
 
 At start and every ``every_s`` the venue is asked about the market of each held token of which no
 answer is known: listed or not, its end past or not, because questions are answered early and end
@@ -10,7 +10,7 @@ from a price. A token that left the catalogue is found by its id.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from fleet import logs
@@ -36,14 +36,18 @@ class ResolutionWatch:
 
     def __init__(
         self, state: State, connect: Callable[[], JsonClient], sink: FactSink, clock: Clock,
-        *, every_s: float,
+        *, every_s: float, also: Callable[[], Iterable[MarketId]] = tuple,
     ) -> None:  # fmt: skip
-        """Watch what ``state`` holds; ``connect`` opens the CLOB's public side."""
+        """Watch what ``state`` holds, and the markets ``also`` names.
+
+        ``connect`` opens the CLOB's public side.
+        """
         self._state = state
         self._connect = connect
         self._sink = sink
         self._clock = clock
         self._every_s = max(LEAST_S, every_s)
+        self._also = also
         self._task: asyncio.Task[None] | None = None
         self._clob: JsonClient | None = None
         self._markets: dict[InstrumentId, MarketId] = {}
@@ -65,7 +69,7 @@ class ResolutionWatch:
 
     async def look(self) -> int:
         """One round; how many markets turned out to be resolved."""
-        if not self._state.portfolio.positions:
+        if not self._state.portfolio.positions and not tuple(self._also()):
             self._note([])
             return 0
         if self._clob is None:
@@ -109,6 +113,10 @@ class ResolutionWatch:
                     problems.append(str(error))
                     continue
             due[market] = None
+        markets = self._state.universe.markets
+        for market in self._also():
+            if market in markets and markets[market].yes not in self._state.resolved:
+                due[market] = None
         self._asked = {market: None for market in self._asked if market in due}
         order = [*(m for m in due if m not in self._asked), *self._asked]
         return order[:MARKETS_MAX]
@@ -144,3 +152,13 @@ class ResolutionWatch:
         if self._clob is not None:
             await self._clob.close()
             self._clob = None
+
+
+def ended_forecasts(state: State, now_ns: int) -> list[MarketId]:
+    """The markets that were forecast and whose end has passed: their answer is worth asking for."""
+    markets = state.universe.markets
+    return [
+        market_id
+        for market_id in state.forecasts
+        if market_id in markets and 0 < markets[market_id].end_ns <= now_ns
+    ]

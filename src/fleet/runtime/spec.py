@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fleet.config import pick
 from fleet.engine.engine import Strategy
 from fleet.engine.risk import RiskLimits
 from fleet.engine.view import View
+
+if TYPE_CHECKING:
+    from fleet.clock import Clock
+    from fleet.config import Paths
+    from fleet.engine.state import State
+    from fleet.runtime.components import Node
+    from fleet.runtime.runner import Runner
+    from fleet.runtime.status import StatusBoard
+    from fleet.venues.transport import JsonClient
 
 T = TypeVar("T")
 EXIT_OK: Final = 0
@@ -41,6 +50,26 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """What the components of one kind of bot may use; none of it can send an order."""
+
+    loaded: Loaded
+    paths: Paths
+    feed: str
+    clock: Clock
+    state: State
+    runner: Runner
+    clob: Callable[[], JsonClient]
+    """Opens a connection to the public side of the CLOB; who opens it closes it."""
+    board: StatusBoard
+
+
+def no_parts(_: Workplace) -> Sequence[Node]:
+    """A bot without components of its own."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BotSpec:
     """What makes one bot different from another."""
 
@@ -59,3 +88,5 @@ class BotSpec:
     """The word a found idea is logged under."""
     start: Callable[[Loaded], Start]
     """How it starts when no flag says otherwise."""
+    parts: Callable[[Workplace], Sequence[Node]] = no_parts
+    """The components only this bot has, made when its accounts agree."""

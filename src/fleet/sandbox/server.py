@@ -35,6 +35,7 @@ from fleet.sandbox.faults_http import FaultyRequests
 from fleet.sandbox.faults_markets import FaultyMarkets
 from fleet.sandbox.gamma_routes import GammaRoutes
 from fleet.sandbox.market_channel import MarketChannel
+from fleet.sandbox.references import References
 from fleet.sandbox.request_reading import ApiError, json_answer, whole
 from fleet.sandbox.simulator import SimulatorSettings
 from fleet.sandbox.trading.accounts import AccountsError
@@ -148,6 +149,7 @@ class SandboxServer:
             self.simulator, self._clock.now_ns, page_size=self.settings.clob_page_size
         ).add_to(app.router, "/clob")
         GammaRoutes(self.simulator).add_to(app.router, "/gamma")
+        References(self.simulator).add_to(app.router)
         app.router.add_get("/ws/market", self.channel.handle)
         self.floor.add_to(app.router)
         rpc = ChainRpc(self.chain, self._clock.now_ns)

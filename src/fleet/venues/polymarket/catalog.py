@@ -56,6 +56,8 @@ from fleet.venues.port import AnswerInvalid, RequestRefused, TransportFailed, Ve
 from fleet.venues.transport import JsonClient
 
 PAGE_LIMIT: Final = "100"
+CRITERIA_MAX: Final = 4_000
+"""Characters kept of a description; the longest seen on the venue have about 3,000."""
 
 
 class CatalogError(VenueError):
@@ -285,6 +287,7 @@ def _build(
         event_id=listed.event_id,
         end_ns=end_time_ns(gamma.end_date, now_ns),
         neg_risk=rules.nr,
+        criteria=(gamma.description or "")[:CRITERIA_MAX],
     )
     return market, yes, no
 

@@ -64,6 +64,7 @@ class GammaMarket(msgspec.Struct, rename="camel"):
     liquidity_num: Decimal | None = None
     fees_enabled: bool | None = None
     fee_schedule: GammaFees | None = None
+    description: str | None = None
 
 
 class MarketName(msgspec.Struct, rename="camel"):
