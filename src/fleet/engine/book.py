@@ -167,16 +167,16 @@ class Book:
     def next_price(self, side: Side) -> Price | None:
         """The price behind the best one that a taker of ``side`` meets; nothing if none is."""
         if side is BUY:
-            asks, index = self.asks, self.best_ask + 1
-            while index < self.size:
+            asks, index, size = self.asks, self.best_ask + 1, self.size
+            while index < size:
                 if asks[index]:
-                    return Price(index * self.tick)
+                    return index * self.tick  # type: ignore[return-value]  # hot: a plain int
                 index += 1
         else:
             bids, index = self.bids, self.best_bid - 1
             while index > 0:
                 if bids[index]:
-                    return Price(index * self.tick)
+                    return index * self.tick  # type: ignore[return-value]
                 index -= 1
         return None
 

@@ -36,6 +36,8 @@ from fleet.domain.units import Cash, Price, Qty, notional_down
 from fleet.engine.bundle import Bundle, OperationStatus
 from fleet.engine.view import View
 
+_ACTIVE: Final = TradingState.ACTIVE
+_LEG: Final = Purpose.LEG
 COMPLETE: Final = "COMPLETE"
 HELD: Final = "HELD"
 MISSED: Final = "MISSED"
@@ -90,13 +92,13 @@ def first_step(plan: OpenBundle, view: View, settings: ExecutionSettings) -> Seq
     else about a bundle of which nothing has happened yet has to be asked.
     """
     plain = plan.start is None and settings.max_tries > 0 and settings.patience_ns > 0
-    if not plain or view.trading is not TradingState.ACTIVE:
+    if not plain or view.trading is not _ACTIVE:
         return next_step(Bundle.fresh(plan, view.now_ns), view, settings)
     return [
         OrderIntent(
             bundle_id=plan.bundle_id,
             leg=index,
-            purpose=Purpose.LEG,
+            purpose=_LEG,
             instrument_id=leg.instrument_id,
             side=leg.side,
             price=leg.price or leg.limit,
