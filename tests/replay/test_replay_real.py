@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.bots.arbhunter import KNOWN, SPEC
+from fleet.bots.arbhunter import SPEC
+from fleet.bots.known import KNOWN
 from fleet.config import load_all
 from fleet.domain import events as ev
 from fleet.domain.commands import (

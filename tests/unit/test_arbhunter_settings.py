@@ -1,6 +1,8 @@
 import pytest
 
-from fleet.bots.arbhunter import KNOWN, PROFILES, SPEC, ArbEnv, arb_settings, limits
+from fleet.bots.arbhunter import SPEC, arb_settings, limits
+from fleet.bots.arbhunter_settings import PROFILES, ArbEnv
+from fleet.bots.known import KNOWN
 from fleet.config import ConfigError, load
 from fleet.domain.units import SCALE, Cash
 from fleet.engine.risk import RiskLimits

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from fleet import config
-from fleet.bots.arbhunter import KNOWN, ArbEnv
+from fleet.bots.arbhunter_settings import ArbEnv
+from fleet.bots.known import KNOWN
 from fleet.config import (
     ConfigError,
     Mode,

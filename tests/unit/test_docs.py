@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.bots.arbhunter import KNOWN
+from fleet.bots.known import KNOWN
 from fleet.cli import docs
 from fleet.config import load_all, settings_of
 from fleet.domain.commands import RefusalCode

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from fleet.bots.arbhunter import KNOWN
+from fleet.bots.known import KNOWN
 from fleet.cli.docs import made
 from fleet.config import PLACES, settings_of
 from fleet.domain.commands import RefusalCode

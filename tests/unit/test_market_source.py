@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.bots.arbhunter import KNOWN
+from fleet.bots.known import KNOWN
 from fleet.clock import ManualClock
 from fleet.config import Paths, load_all
 from fleet.domain.instruments import Universe

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.bots.arbhunter import KNOWN
+from fleet.bots.known import KNOWN
 from fleet.clock import NS_PER_MS, LiveClock
 from fleet.config import Mode, Paths, load_all
 from fleet.domain import events as ev

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from fleet.bots.arbhunter import KNOWN, ArbEnv
+from fleet.bots.arbhunter_settings import ArbEnv
+from fleet.bots.known import KNOWN
 from fleet.cli.root import fleet_root
 from fleet.config import Setting, settings_of
 from fleet.domain.commands import REFUSAL_MEANING

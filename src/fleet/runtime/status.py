@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,10 @@ class StatusBoard:
         """Read from these; nothing is changed."""
         self.identity = identity
         self.ready = False
+        self.kpis: Callable[[], Mapping[str, float]] = dict
+        """What only this kind of bot measures; its components say it."""
+        self.kpi_line: Callable[[], str] = str
+        """The same as one line of the log; empty for none."""
         self._engine = engine
         self._runner = runner
         self._reporter = reporter
@@ -105,6 +109,7 @@ class StatusBoard:
             "cash": format_dollars(state.portfolio.cash),
             "errors": self.errors,
             "figures": dict(figures),
+            "kpis": dict(self.kpis()),
             "legs": {
                 "tried": totals.tried,
                 "complete": totals.complete,
@@ -155,7 +160,9 @@ class StatusBoard:
         }
         rows |= {f"component {n}": s for n, s in self._supervisor.states().items()}
         head = f"STATUS {self.identity.bot} on {self.identity.mode}, feed {self.identity.feed}"
-        return [head, *(f"STATUS   {name:<22} {value}" for name, value in rows.items())]
+        lines = [head, *(f"STATUS   {name:<22} {value}" for name, value in rows.items())]
+        kpis = self.kpi_line()
+        return [*lines, kpis] if kpis else lines
 
 
 def write_status(file: Path, status: Mapping[str, object]) -> None:

@@ -1,0 +1,12 @@
+"""Every settings type of the fleet: to tell a misspelt key from another bot's."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fleet.bots.arbhunter_settings import ArbEnv
+from fleet.ops.backup_settings import BackupSettings
+from fleet.runtime.settings import SHARED
+
+KNOWN: Final[tuple[type, ...]] = (*SHARED, BackupSettings, ArbEnv)
+"""A later bot adds its own here."""
