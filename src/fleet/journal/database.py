@@ -129,9 +129,12 @@ def create(
     return True
 
 
-def connect(path: Path, *, read_only: bool, immutable: bool = False) -> sqlite3.Connection:
+def connect(
+    path: Path, *, read_only: bool, immutable: bool = False, any_thread: bool = False
+) -> sqlite3.Connection:
     """Open an existing file. ``immutable`` only for copies that nobody writes: no side files.
 
+    ``any_thread`` for a caller that lets one thread at a time use the connection, by a lock.
     Raises ``JournalUnavailable`` if it is missing or cannot be opened, ``JournalDamaged`` if it
     is no database any more.
     """
@@ -145,7 +148,13 @@ def connect(path: Path, *, read_only: bool, immutable: bool = False) -> sqlite3.
     mode = "mode=ro" if read_only else "mode=rw"
     uri = f"{path.absolute().as_uri()}?{mode}{'&immutable=1' if immutable else ''}"
     try:
-        db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S)
+        db = sqlite3.connect(
+            uri,
+            uri=True,
+            isolation_level=None,
+            timeout=BUSY_TIMEOUT_S,
+            check_same_thread=not any_thread,
+        )
     except DRIVER_ERRORS as error:
         raise translate(error, path, "open") from error
     try:
