@@ -64,6 +64,9 @@ class OrderAmounts(NamedTuple):
     taker: int
 
 
+_made: Final = tuple.__new__  # Without the function of Python that a NamedTuple puts before it.
+
+
 def limit_amounts(side: Side, price: Price, qty: Qty, tick: Price) -> OrderAmounts:
     """Amounts of an order that may rest (GTC, GTD): ``qty`` shares, floored to hundredths.
 
@@ -76,7 +79,8 @@ def limit_amounts(side: Side, price: Price, qty: Qty, tick: Price) -> OrderAmoun
         raise AmountError(f"a size of {format_units(qty)} shares is below 0.01")
     shares = cents * _CENT_BASE_UNITS
     dollars = price * cents // (_CENT // BASE_UNIT)
-    return OrderAmounts(dollars, shares) if side is _BUY else OrderAmounts(shares, dollars)
+    pair = (dollars, shares) if side is _BUY else (shares, dollars)
+    return _made(OrderAmounts, pair)
 
 
 def market_buy_amounts(price: Price, spend: Cash, tick: Price) -> OrderAmounts:
@@ -94,7 +98,7 @@ def market_buy_amounts(price: Price, spend: Cash, tick: Price) -> OrderAmounts:
     # cents/100 dollars over price/1e8, counted in steps of 10^-(decimals + 4) shares
     scale, step = _STEPS[decimals]
     fine = -(-cents * scale // price)
-    return OrderAmounts(cents * _CENT_BASE_UNITS, fine // _FINER * step)
+    return _made(OrderAmounts, (cents * _CENT_BASE_UNITS, fine // _FINER * step))
 
 
 def market_sell_amounts(price: Price, qty: Qty, tick: Price) -> OrderAmounts:
@@ -112,7 +116,7 @@ def spend_for(price: Price, qty: Qty) -> Cash:
     better than the limit, a market BUY spends the same dollars on more shares: that is the venue's
     rule (its size is money), and the fill says how many.
     """
-    return Cash(price * qty // SCALE // _CENT * _CENT)
+    return price * qty // SCALE // _CENT * _CENT  # type: ignore[return-value]  # hot: a plain int
 
 
 def order_amounts(

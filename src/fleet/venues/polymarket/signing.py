@@ -65,15 +65,13 @@ _WRAPPED_TYPE: Final = (
 _RESTING: Final = (TimeInForce.GTC, TimeInForce.GTD)
 _GTD: Final = TimeInForce.GTD
 
-
 _ORDER_TYPE_HASH: Final = keccak(ORDER_TYPE)
 _WRAPPED_TYPE_HASH: Final = keccak(_WRAPPED_TYPE)
 _WALLET_NAME_VERSION: Final = keccak(b"DepositWallet") + keccak(b"1")
 _TYPE_SUFFIX: Final = ORDER_TYPE + len(ORDER_TYPE).to_bytes(2, "big")
 _BUY: Final = Side.BUY
-_WORDS: Final = struct.Struct(">32s 24xQ 64s 32s 24xQ 24xQ 31xB 31xB 24xQ 32s 32s")
-"""What the struct hash is made of: the type hash and the order's 11 words, packed in one call of C.
-Its numbers have 64 bits: in base units that is more money than there is."""
+_WORDS: Final = struct.Struct(">32s 24xQ 64s 32s 24xQ 24xQ 31xB 31xB 24xQ 64s")
+"""The type hash and the order's 11 words; 64 bits of base units are more money than there is."""
 
 
 class ExchangeOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,8 +134,7 @@ def order_struct_hash(order: ExchangeOrder) -> bytes:
                 0 if order.side is _BUY else 1,
                 order.signature_type,
                 order.timestamp_ms,
-                _bytes32(order.metadata),
-                _bytes32(order.builder),
+                _two_bytes32(order.metadata, order.builder),
             )
         )
     except struct.error as error:
@@ -388,6 +385,10 @@ def _exchange(token_id: str, neg_risk: bool) -> Exchange:  # noqa: FBT001
 
 
 @lru_cache(maxsize=64)
+def _two_bytes32(metadata: str, builder: str) -> bytes:
+    return _bytes32(metadata) + _bytes32(builder)
+
+
 def _bytes32(text: str) -> bytes:
     """The 32 bytes of 0x and 64 hex digits."""
     try:
