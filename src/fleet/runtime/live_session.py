@@ -20,6 +20,7 @@ from fleet.domain.instruments import InstrumentId
 from fleet.domain.units import Price, Qty
 from fleet.engine.orders import Order, OrderStatus
 from fleet.engine.state import State
+from fleet.journal.fleet import read_latch
 from fleet.runtime.execution import Execution
 from fleet.runtime.findings import Finding, exit_code
 from fleet.runtime.gate_store import GateStore
@@ -195,9 +196,20 @@ async def _smoke(
                 "no market is far enough from its lowest price for the smoke order; start again"
                 " later",
             )
+        _require_unlatched(ground)
         finding = await trial.run(order)
     logs.get("doctor").info("SMOKE", found=finding.found, result=finding.result.value)
     _require([finding])
+
+
+def _require_unlatched(ground: Ground) -> None:
+    """Halted since this start was allowed: nobody watches the latch yet, and nothing is sent."""
+    latch = read_latch(ground.paths.fleet_db)
+    if latch is not None:
+        raise SessionRefused(
+            EXIT_STAY_DOWN,
+            f"kill latch set by {latch.by}: {latch.reason}. Find out why, then run `fleet resume`",
+        )
 
 
 def _departed(state: State) -> list[InstrumentId]:
