@@ -435,6 +435,8 @@ def durable(state: State) -> dict[str, Any]:
             "reconciled": state.reconciled,
             "operator": state.operator,
             "resolved": dict(state.resolved),
+            "forecasts": dict(state.forecasts),
+            "standing": list(state.bundles.standings.all.values()),
             "decisions": state.decisions,
             "anomaly": state.anomaly,
         }

@@ -10,7 +10,7 @@ from enum import Enum
 from msgspec import Struct
 
 from fleet.domain.commands import BundleId, OpenBundle, OperationId, OperationKind, RunOperation
-from fleet.domain.instruments import Side
+from fleet.domain.instruments import InstrumentId, Side
 from fleet.domain.units import ZERO_CASH, ZERO_QTY, Cash, Qty
 
 
@@ -45,6 +45,9 @@ class OperationState(Struct):
     ended_ns: int = 0
     transaction_hash: str = ""
     """Of the transaction that carries it out; empty until it is signed (or where there is none)."""
+    burn: tuple[tuple[InstrumentId, Qty], ...] = ()
+    """What it really burnt and minted, once it is confirmed."""
+    mint: tuple[tuple[InstrumentId, Qty], ...] = ()
 
 
 class Bundle(Struct):
@@ -56,6 +59,11 @@ class Bundle(Struct):
     operations: list[OperationState] = []
     operated_cash: Cash = ZERO_CASH
     outcome: str = ""
+    closed_ns: int = 0
+    number: int = 0
+    """How many the journal had opened before it."""
+    taken: dict[InstrumentId, Qty] = {}
+    """Shares of it that others sold or redeemed while it was open."""
 
     @classmethod
     def fresh(cls, plan: OpenBundle, opened_ns: int) -> Bundle:

@@ -21,11 +21,14 @@ from fleet.domain.commands import (
     RunOperation,
 )
 from fleet.domain.events import OrderFilled
-from fleet.domain.instruments import Side
-from fleet.domain.units import ZERO_CASH, ZERO_QTY, Cash, Price, Qty, notional_down, notional_up
+from fleet.domain.instruments import InstrumentId, Side
+from fleet.domain.units import ZERO_CASH, Cash, Price, Qty, notional_down, notional_up
 from fleet.engine.bundle import Bundle, LegState, OperationState, OperationStatus
 from fleet.engine.orders import Order
-from fleet.engine.standing import Standing, StandingLeg, Standings
+from fleet.engine.standing import Standings, StandingsImage, owns
+
+Tokens = tuple[tuple[InstrumentId, Qty], ...]
+"""Tokens and their shares."""
 
 
 class LedgerTotals(Struct):
@@ -56,24 +59,6 @@ def _worth(plan: LegPlan, leg: LegState) -> int:
     return -leg.cash * leg.unwound // leg.filled if leg.filled else 0
 
 
-def _standing(bundle: Bundle, *, empty: bool = False) -> Standing:
-    """What a closing bundle leaves behind; ``empty`` if nothing of it was known to be left."""
-    finish = bundle.operation(bundle.plan.finish) if bundle.plan.finish is not None else None
-    burnt = dict(finish.command.burn) if finish is not None and _done(finish) else {}
-    legs = []
-    for plan, leg in zip(bundle.plan.legs, bundle.legs, strict=True):
-        left = 0 if empty else leg.filled - leg.unwound - burnt.get(plan.instrument_id, 0)
-        bought = ZERO_QTY if empty else leg.filled
-        paid = ZERO_CASH if empty else Cash(max(0, -leg.cash))
-        legs.append(StandingLeg(plan.instrument_id, bought, paid, Qty(max(0, left))))
-    plan_of = bundle.plan
-    return Standing(bundle.id, plan_of.idea, plan_of.key, bundle.opened_ns, legs)
-
-
-def _done(operation: OperationState) -> bool:
-    return operation.status is OperationStatus.CONFIRMED
-
-
 class BundlesImage(Struct, frozen=True, kw_only=True):
     """All bundles and operations, oldest first; a bundle holds its operations."""
 
@@ -85,19 +70,21 @@ class BundlesImage(Struct, frozen=True, kw_only=True):
     """The operations that belong to no bundle."""
     pending: list[OperationId]
     totals: LedgerTotals
-    standing: list[Standing]
+    standings: StandingsImage
     anomaly: str
 
 
 class Bundles:
     """All bundles of a journal."""
 
-    __slots__ = ("_bundles", "_open", "_operations", "_pending", "anomaly", "standings", "totals")
+    __slots__ = ("_bundles", "_newest", "_open", "_operations", "_pending", "anomaly", "standings",
+                 "totals")  # fmt: skip
 
     def __init__(self) -> None:
         """No bundles yet."""
         self._bundles: dict[BundleId, Bundle] = {}
         self._open: dict[BundleId, Bundle] = {}
+        self._newest: dict[tuple[str, str], Bundle] = {}
         self._operations: dict[OperationId, tuple[Bundle | None, OperationState]] = {}
         self._pending: dict[OperationId, RunOperation] = {}
         self.totals = LedgerTotals()
@@ -116,7 +103,7 @@ class Bundles:
             loose=[state for bundle, state in self._operations.values() if bundle is None],
             pending=list(self._pending),
             totals=self.totals,
-            standing=self.standings.image(),
+            standings=self.standings.image(),
             anomaly=self.anomaly,
         )
 
@@ -127,6 +114,7 @@ class Bundles:
         """
         bundles = self._bundles = {bundle.id: bundle for bundle in image.bundles}
         self._open = {bundle_id: bundles[bundle_id] for bundle_id in image.open}
+        self._newest = {(bundle.plan.idea, bundle.plan.key): bundle for bundle in image.bundles}
         states = {state.operation_id: state for state in image.loose}
         for bundle in image.bundles:
             for state in bundle.operations:
@@ -140,7 +128,7 @@ class Bundles:
             operation_id: states[operation_id].command for operation_id in image.pending
         }
         self.totals = image.totals
-        self.standings.restore(image.standing)
+        self.standings.restore(image.standings)
         self.anomaly = image.anomaly
 
     def __len__(self) -> int:
@@ -161,6 +149,10 @@ class Bundles:
         """One bundle, if it is ours."""
         return self._bundles.get(bundle_id)
 
+    def newest(self, idea: str, key: str) -> Bundle | None:
+        """The bundle of this idea and key that opened last, open or closed."""
+        return self._newest.get((idea, key))
+
     @property
     def pending(self) -> Mapping[OperationId, RunOperation]:
         """The operations whose outcome is not known."""
@@ -172,8 +164,10 @@ class Bundles:
             self.anomaly = f"bundle id {plan.bundle_id} was used twice"
             return
         bundle = Bundle.fresh(plan, now_ns)
+        bundle.number = len(self._bundles)
         self._bundles[bundle.id] = bundle
         self._open[bundle.id] = bundle
+        self._newest[plan.idea, plan.key] = bundle
         self.totals.tried += 1
 
     def note_order(self, bundle_id: BundleId, leg: int, purpose: Purpose, now_ns: int) -> None:
@@ -192,28 +186,42 @@ class Bundles:
         """Add a fill to its leg, or take it back when it failed to settle."""
         bundle = self._bundles.get(order.bundle_id)
         sign = -1 if failed else 1
-        if bundle is None:
-            if event.side is Side.SELL and not failed:
-                self.standings.take(event.instrument_id, event.qty)
-            return
-        if event.side is Side.BUY:
-            cash = -(notional_up(event.price, event.qty) + event.fee)
-        else:
-            cash = notional_down(event.price, event.qty) - event.fee
-        leg = bundle.legs[order.leg]
-        if order.purpose is Purpose.LEG:
-            leg.filled = Qty(leg.filled + sign * event.qty)
-            leg.cash = Cash(leg.cash + sign * cash)
-        else:
-            leg.unwound = Qty(leg.unwound + sign * event.qty)
-            leg.unwound_cash = Cash(leg.unwound_cash + sign * cash)
-        bought = sign * (event.qty if event.side is Side.BUY else -event.qty)
-        plan = bundle.plan
-        if plan.exits:
-            self.standings.change(plan.exits, event.instrument_id, bought)
-        elif bundle.outcome and plan.legs[0].side is Side.BUY:
-            paid = -sign * cash if event.side is Side.BUY else 0
-            self.standings.late(_standing(bundle, empty=True), plan.legs[order.leg], bought, paid)
+        if bundle is not None:
+            if event.side is Side.BUY:
+                cash = -(notional_up(event.price, event.qty) + event.fee)
+            else:
+                cash = notional_down(event.price, event.qty) - event.fee
+            leg = bundle.legs[order.leg]
+            if order.purpose is Purpose.LEG:
+                leg.filled = Qty(leg.filled + sign * event.qty)
+                leg.cash = Cash(leg.cash + sign * cash)
+            else:
+                leg.unwound = Qty(leg.unwound + sign * event.qty)
+                leg.unwound_cash = Cash(leg.unwound_cash + sign * cash)
+        self._attribute(bundle, order.leg, event, failed=failed)
+
+    def _attribute(
+        self, bundle: Bundle | None, leg: int, event: OrderFilled, *, failed: bool
+    ) -> None:
+        """Whose shares a fill has moved; an open bundle's own are in its legs."""
+        token, qty, trade = event.instrument_id, event.qty, event.trade_id
+        buys = event.side is Side.BUY
+        if bundle is None or not owns(bundle, leg):
+            if failed:
+                for part in self.standings.sold(trade):
+                    self.standings.give(self._bundles[part.bundle_id], token, part.qty)
+            elif not buys:
+                exits = bundle.plan.exits if bundle is not None else None
+                self.standings.sell(trade, token, qty, exits, self._open.values())
+        elif not bundle.open:
+            if buys is not failed:
+                self.standings.give(bundle, token, qty)
+            else:
+                self.standings.take(token, qty, bundle.id, self._open.values())
+
+    def settled(self, trade: str) -> None:
+        """A fill is final: nobody need remember whose shares it sold."""
+        self.standings.sold(trade)
 
     def start_operation(self, command: RunOperation) -> None:
         """Mark an operation under way; a redemption belongs to no bundle."""
@@ -251,9 +259,16 @@ class Bundles:
         return found[1].transaction_hash if found is not None else ""
 
     def end_operation(
-        self, operation_id: OperationId, status: OperationStatus, cash: Cash, now_ns: int
+        self,
+        operation_id: OperationId,
+        status: OperationStatus,
+        cash: Cash,
+        now_ns: int,
+        *,
+        burn: Tokens = (),
+        mint: Tokens = (),
     ) -> None:
-        """Mark an operation confirmed (with its cash) or rejected, once.
+        """Mark an operation confirmed (with what it really moved) or rejected, once.
 
         The same end told again is ignored; another one is an anomaly.
         """
@@ -271,20 +286,26 @@ class Bundles:
         self._pending.pop(operation_id, None)
         if state.kind is OperationKind.REDEEM:
             self.totals.redeemed = Cash(self.totals.redeemed + cash)
-        if bundle is None and status is OperationStatus.CONFIRMED:
-            for instrument_id, qty in state.command.burn:
-                self.standings.take(instrument_id, qty)
         state.status = status
         state.ended_ns = now_ns
+        state.burn, state.mint = burn, mint
         if bundle is not None:
             bundle.operated_cash = Cash(bundle.operated_cash + cash)
+        if bundle is None or not bundle.open:
+            own = bundle.id if bundle is not None else None
+            for token, qty in burn:
+                self.standings.take(token, qty, own, self._open.values())
+            if bundle is not None:
+                for token, qty in mint:
+                    self.standings.give(bundle, token, qty)
 
-    def close(self, command: CloseBundle) -> None:
+    def close(self, command: CloseBundle, now_ns: int = 0) -> None:
         """End a bundle and add it to the totals."""
         bundle = self._open.pop(command.bundle_id, None)
         if bundle is None:
             return
         bundle.outcome = command.outcome
+        bundle.closed_ns = now_ns
         totals = self.totals
         planned = min(leg.qty for leg in bundle.plan.legs)
         if not bundle.any_filled:
@@ -301,13 +322,13 @@ class Bundles:
         held = 0
         sold = bundle.plan.legs[0].side is Side.SELL
         if bundle.plan.exits:
-            # What an exit gives away was worth the plan's payoff a share.
-            held = -notional_up(bundle.plan.payoff, bundle.matched)
+            # What an exit gave away, its unwinds included, was worth the plan's payoff a share.
+            gone = Qty(max(leg.filled + leg.unwound for leg in bundle.legs))
+            held = -notional_up(bundle.plan.payoff, gone)
         elif bundle.plan.finish is None or command.outcome == "HELD":
             # What was sold was paid for; what of a split was not is worth what it cost.
             payoff = -bundle.plan.payoff if sold else bundle.plan.payoff
             held = notional_down(Price(payoff), bundle.unsold if sold else bundle.matched)
-        if not sold:
-            self.standings.add(_standing(bundle))
+        self.standings.close(bundle, self._open.values())
         totals.edge_expected = Cash(totals.edge_expected + bundle.plan.edge)
         totals.edge_realised = Cash(totals.edge_realised + bundle.cash + held)

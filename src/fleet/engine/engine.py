@@ -86,7 +86,7 @@ class Engine:
         self._journal = journal
         self._durable = frozenset(DURABLE.values())
         self.dropped_intents = 0
-        """Intents that came while trading was halted; they are not even judged."""
+        """Wishes that could cost money and came while trading was halted: not even judged."""
         self.failed = False
         """Whether the journal could not be written; nothing is commanded any more."""
 
@@ -185,14 +185,16 @@ class Engine:
             return NOTHING
         commands: list[Command] = []
         intents: list[Intent] = []
+        halted = self.state.trading is TradingState.HALTED
         for wish in wishes:
-            if isinstance(wish, StartTimer | RequestForecast):
+            if isinstance(wish, StartTimer):
+                commands.append(wish)
+            elif halted:  # A forecast is paid for too.
+                self.dropped_intents += 1
+            elif isinstance(wish, RequestForecast):
                 commands.append(wish)
             else:
                 intents.append(wish)
-        if intents and self.state.trading is TradingState.HALTED:
-            self.dropped_intents += len(intents)
-            intents = []
         if intents:
             verdict = self.risk.check(intents, self.state)
             decision = self._record(event, verdict)

@@ -137,7 +137,12 @@ class Risk:
     # --- a bundle that opens ------------------------------------------------------------------
 
     def _bundle(self, plan: OpenBundle, state: State, trial: Verdict) -> Objection | None:
-        """The rules of a bundle; what it can cost is added up once for all of them."""
+        """The rules of a bundle; what it can cost is added up once for all of them.
+
+        A plan that only sells what is held frees money: no limit of money stands in its way.
+        """
+        if plan.exits and _only_sells(plan):
+            return self._bundle_books(plan, state)
         if state.trading is not _ACTIVE:
             return RefusalCode.TRADING_REDUCING, state.trading_reason
         wanted = planned_by_market([plan], state)
@@ -335,6 +340,11 @@ class Risk:
             if qty > free:
                 return RefusalCode.POSITION_INSUFFICIENT, f"{instrument_id}: {format_units(free)}"
         return None
+
+
+def _only_sells(plan: OpenBundle) -> bool:
+    """Whether a plan can cost nothing, whatever its budget says; its orders need tokens held."""
+    return plan.start is None and all(leg.side is _SELL for leg in plan.legs)
 
 
 def _opening(intent: OrderIntent | OperationIntent, trial: Verdict) -> OpenBundle | None:

@@ -193,7 +193,7 @@ class State:
         for cancel in event.cancels:
             self.orders.learn(cancel.client_order_id, Fact.REQUEST_CANCEL)
         for close in event.closed:
-            self.bundles.close(close)
+            self.bundles.close(close, event.ts_event)
         self._collect_anomalies()
 
     def _order_fact(
@@ -235,13 +235,15 @@ class State:
                 self.bundles.note_fill(order, fill, failed=True)
         if after in {failed, ev.SettlementStatus.CONFIRMED}:
             self.unsettled.pop(event.trade_id, None)
+            self.bundles.settled(event.trade_id)
         self._collect_anomalies()
 
     def _operated(self, event: ev.OperationConfirmed) -> None:
         if self.portfolio.operate(event):
             self.bundles.end_operation(
-                event.operation_id, OperationStatus.CONFIRMED, event.cash, event.ts_event
-            )
+                event.operation_id, OperationStatus.CONFIRMED, event.cash, event.ts_event,
+                burn=event.burn, mint=event.mint,
+            )  # fmt: skip
         self._collect_anomalies()
 
     def _operation_signed(self, event: ev.OperationSigned) -> None:
@@ -264,10 +266,11 @@ class State:
             book = self.books.get(instrument_id)
             if book is not None:
                 book.void()
-
         self.forecasts.pop(event.market_id, None)
 
     def _forecast(self, event: ev.ForecastReceived) -> None:
+        if any(payout.market_id == event.market_id for payout in self.resolved.values()):
+            return  # It was under way when the question was answered.
         before = self.forecasts.get(event.market_id)
         if before is None or event.as_of_ns >= before.as_of_ns:
             self.forecasts[event.market_id] = event

@@ -85,6 +85,10 @@ class View:
         """What closed bundles bought and still hold, oldest first."""
         return self._state.bundles.standings.all
 
+    def newest_bundle(self, idea: str, key: str) -> Bundle | None:
+        """The bundle of this idea and key that opened last, open or closed."""
+        return self._state.bundles.newest(idea, key)
+
     @property
     def positions(self) -> Mapping[InstrumentId, Position]:
         """What is held."""
