@@ -14,6 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fleet.cli import evaluate_leaders
 from fleet.domain.units import SCALE, UnitsError, parse_units
 
 EXIT_BAD_INPUT = 2
@@ -60,6 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     sets.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
     sets.set_defaults(evaluate=_run_sets)
+    leaders = subjects.add_parser(
+        "leaders",
+        help="wallets: chosen on the earlier part, copied on the later part, with costs",
+        description=evaluate_leaders.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    evaluate_leaders.add_arguments(leaders)
+    leaders.set_defaults(evaluate=evaluate_leaders.run)
 
 
 def run(args: argparse.Namespace) -> int:
