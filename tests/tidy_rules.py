@@ -103,12 +103,20 @@ LIBRARIES: Final[dict[str, set[str]]] = {
     "fleet.engine": {"msgspec.Struct"},
     "fleet.strategies": {"msgspec.Struct"},
     "fleet.strategies.candles": {"msgspec.Struct", "numpy"},
-    "fleet.strategies.statarb": {"msgspec.Struct", "numpy"},
+    "fleet.strategies.statarb_statistics": {"numpy"},
+    "fleet.strategies.statarb_history": {"numpy"},
+    "fleet.strategies.statarb_fit": {"numpy"},
     "fleet.logs": {"structlog"},
     "fleet.journal": {"msgspec", "zstandard"},
     "run": set(),
 }
 
+# Floats may propose (docs/decisions/0020): these compute statistics and hand integers over.
+PROPOSING: Final = (
+    "fleet.strategies.statarb_statistics",
+    "fleet.strategies.statarb_history",
+    "fleet.strategies.statarb_fit",
+)
 BRANCHES_ON_MODE: Final = ("fleet.runtime.bootstrap", "fleet.config")
 CATCHES_ALL: Final = ("fleet.runtime.runner", "fleet.ops.watchdog")
 MODES: Final = {"paper", "live", "replay"}
@@ -275,7 +283,7 @@ def ambient(source: Source) -> Found:
 
 def floats(source: Source) -> Found:
     """Money is integers: no float type, literal or true division in the core."""
-    if not source.pure:
+    if not source.pure or source.within(*PROPOSING):
         return
     for node in source.nodes:
         if isinstance(node, ast.Call) and _last_name(node.func) == "float":
