@@ -5,7 +5,7 @@ import pytest
 from fleet.domain.instruments import Side
 from fleet.domain.units import SCALE
 from fleet.engine.book import Book
-from fleet.strategies.sizing import Offer, Sizing, size_bundle, take, unit_cost
+from fleet.strategies.sizing import Offer, Sizing, size_bundle, take
 from tests.builders import Levels, c, instrument, levels, market_id, no, p, q, yes
 
 BUY, SELL = Side.BUY, Side.SELL
@@ -32,8 +32,8 @@ def size(
 
 def test_a_share_costs_its_price_and_fee_and_brings_its_price_less_fee() -> None:
     bought, sold = offer([("0.5", "1")], rate="0.04"), offer([("0.5", "1")], SELL, rate="0.04")
-    assert unit_cost(bought, p("0.5")) == p("0.51")
-    assert unit_cost(sold, p("0.5")) == -p("0.49")
+    assert bought.unit_cost(p("0.5")) == p("0.51")
+    assert sold.unit_cost(p("0.5")) == -p("0.49")
 
 
 def test_taking_walks_the_levels_and_pays_each_levels_fee() -> None:

@@ -28,8 +28,16 @@ from fleet.domain.commands import (
     Refused,
 )
 from fleet.domain.events import TradingState
-from fleet.domain.instruments import InstrumentId, MarketId, Side
-from fleet.domain.units import SCALE, Cash, format_dollars, format_units, notional_up
+from fleet.domain.instruments import Instrument, InstrumentId, MarketId, Side
+from fleet.domain.units import (
+    SCALE,
+    Cash,
+    Price,
+    Qty,
+    format_dollars,
+    format_units,
+    notional_up,
+)
 from fleet.engine.allowance import Allowance
 from fleet.engine.bundle import Bundle
 from fleet.engine.exposure import (
@@ -82,13 +90,14 @@ class Risk:
     def check(self, intents: Sequence[Intent], state: State) -> Verdict:
         """Judge all intents of one decision together, in order."""
         verdict = Verdict()
+        for intent in intents:
+            if intent.bundle_id != intents[0].bundle_id:
+                break
+        else:
+            return self._check_group(intents, state, verdict)
         groups: dict[BundleId, list[Intent]] = {}
         for intent in intents:
-            group = groups.get(intent.bundle_id)
-            if group is None:
-                groups[intent.bundle_id] = [intent]
-            else:
-                group.append(intent)
+            groups.setdefault(intent.bundle_id, []).append(intent)
         for group in groups.values():
             verdict = self._check_group(group, state, verdict)
         return verdict
@@ -104,23 +113,22 @@ class Risk:
         refused: list[Refused] = []
         for intent in group:
             objection = self._judge(intent, state, trial)
-            if objection is not None:
-                refused.append(refusal(intent, *objection))
-                if plan is not None:
-                    because = f"{describe(intent)}: {objection[0].value}"
-                    refused.extend(
-                        refusal(other, RefusalCode.BUNDLE_INCOMPLETE, because)
-                        for other in group
-                        if other is not intent
-                    )
-                    break
+            if objection is None:
+                trial.add(intent)
                 continue
-            trial.add(intent)
-        if plan is not None and refused:
-            kept = Verdict() if trial is verdict else verdict
-            kept.refused += refused
-            return kept
-        trial.refused += refused
+            refused.append(refusal(intent, *objection))
+            if plan is not None:
+                because = f"{describe(intent)}: {objection[0].value}"
+                refused.extend(
+                    refusal(other, RefusalCode.BUNDLE_INCOMPLETE, because)
+                    for other in group
+                    if other is not intent
+                )
+                break
+        if refused:
+            if plan is not None:
+                trial = Verdict() if trial is verdict else verdict
+            trial.refused += refused
         return trial
 
     def _judge(self, intent: Intent, state: State, trial: Verdict) -> Objection | None:
@@ -159,10 +167,9 @@ class Risk:
             )
         if objection is None:
             trial.opened_cost += cost
+            opened = trial.opened_by_market
             for market_id, amount in wanted.items():
-                trial.opened_by_market[market_id] = (
-                    trial.opened_by_market.get(market_id, 0) + amount
-                )
+                opened[market_id] = opened.get(market_id, 0) + amount
         return objection
 
     def _bundle_books(self, plan: OpenBundle, state: State) -> Objection | None:
@@ -216,68 +223,94 @@ class Risk:
     # --- one order ----------------------------------------------------------------------------
 
     def _order(self, intent: OrderIntent, state: State, trial: Verdict) -> Objection | None:
+        """The rules of an order: its instrument, its plan, its shape, its book, money or tokens."""
+        token, buying = intent.instrument_id, intent.side is _BUY
+        instrument = state.universe.instruments.get(token)
+        if instrument is None:
+            return RefusalCode.INSTRUMENT_UNKNOWN, token
+        if self.allowance is not None and not self.allowance.claims(token):
+            return RefusalCode.INSTRUMENT_UNCLAIMED, token
+        if buying and state.trading is _REDUCING:
+            return RefusalCode.TRADING_REDUCING, state.trading_reason
         bundle = state.bundles.open.get(intent.bundle_id)
+        objection = self._order_plan(intent, bundle, state, trial) or self._order_shape(
+            intent, instrument, state.books[token].tick
+        )
+        if objection is not None:
+            return objection
         # Books, money and the order limit were judged a moment ago if the bundle opens right now.
         opening = bundle is None and intent.bundle_id != FLATTEN
-        return (
-            self._order_instrument(intent, state)
-            or self._order_plan(intent, bundle, state, trial)
-            or self._order_shape(intent, state)
-            or (None if opening else self._book(intent.instrument_id, state))
-            or self._order_size(intent, state, trial, opening=opening)
-            or (self._order_tokens(intent, state, trial) if intent.side is _SELL else None)
-        )
-
-    def _order_instrument(self, intent: OrderIntent, state: State) -> Objection | None:
-        if intent.instrument_id not in state.universe.instruments:
-            return RefusalCode.INSTRUMENT_UNKNOWN, intent.instrument_id
-        if self.allowance is not None and not self.allowance.claims(intent.instrument_id):
-            return RefusalCode.INSTRUMENT_UNCLAIMED, intent.instrument_id
-        if state.trading is _REDUCING and intent.side is _BUY:
-            return RefusalCode.TRADING_REDUCING, state.trading_reason
-        return None
+        if not opening:
+            objection = self._book(token, state)
+            if objection is not None:
+                return objection
+        flying = len(state.orders.open) + len(trial.orders)
+        if flying >= self.limits.max_orders_in_flight:
+            return RefusalCode.ORDERS_IN_FLIGHT_REACHED, str(flying)
+        if buying:
+            return None if opening else self._order_money(intent, instrument, state, trial)
+        return self._order_tokens(intent, state, trial)
 
     @staticmethod
     def _order_plan(
         intent: OrderIntent, bundle: Bundle | None, state: State, trial: Verdict
     ) -> Objection | None:
-        if intent.bundle_id == FLATTEN and intent.purpose is _UNWIND:
-            return None if intent.side is _SELL else (RefusalCode.LEG_EXCEEDED, "it never buys")
+        number, buying = intent.leg, intent.side is _BUY
+        unwind = intent.purpose is _UNWIND
+        if unwind and intent.bundle_id == FLATTEN:
+            return (RefusalCode.LEG_EXCEEDED, "it never buys") if buying else None
         plan = bundle.plan if bundle is not None else _opening(intent, trial)
-        if plan is None or not 0 <= intent.leg < len(plan.legs):
+        if plan is None or not 0 <= number < len(plan.legs):
             return RefusalCode.BUNDLE_UNKNOWN, intent.bundle_id
-        leg = plan.legs[intent.leg]
+        leg = plan.legs[number]
         if intent.instrument_id != leg.instrument_id:
             return RefusalCode.LEG_EXCEEDED, "another instrument than planned"
-        if intent.purpose is _UNWIND:
-            if intent.side is _BUY:
-                return RefusalCode.LEG_EXCEEDED, "an unwind never buys"
-            return None
-        worse = intent.price > leg.limit if leg.side is _BUY else intent.price < leg.limit
-        total = intent.qty + (bundle.legs[intent.leg].filled if bundle is not None else 0)
+        if unwind:
+            return (RefusalCode.LEG_EXCEEDED, "an unwind never buys") if buying else None
+        total = intent.qty
+        if bundle is not None:
+            total = Qty(total + bundle.legs[number].filled)
         if state.orders.open or trial.orders:
-            total += _in_flight(intent, state, trial)
+            total = Qty(total + _in_flight(intent, state, trial))
+        price, limit = intent.price, leg.limit
+        worse = price > limit if buying else price < limit
         if intent.side is not leg.side or worse or total > leg.qty:
             return (
                 RefusalCode.LEG_EXCEEDED,
-                f"{format_units(total)} of {format_units(leg.qty)} @ {format_units(intent.price)}",
+                f"{format_units(total)} of {format_units(leg.qty)} @ {format_units(price)}",
             )
         return None
 
     @staticmethod
-    def _order_shape(intent: OrderIntent, state: State) -> Objection | None:
+    def _order_shape(intent: OrderIntent, instrument: Instrument, tick: Price) -> Objection | None:
         """On the grid, in whole lots, and not below a minimum."""
         price, qty = intent.price, intent.qty
-        tick = state.books[intent.instrument_id].tick
         if price % tick or not 0 < price < SCALE:
             return RefusalCode.PRICE_OFF_TICK, f"{format_units(price)} of {tick}"
-        instrument = state.universe.instruments[intent.instrument_id]
         if qty <= 0 or qty % instrument.lot:
             return RefusalCode.QTY_OFF_LOT, format_units(qty)
         if qty < instrument.min_qty:
             return RefusalCode.QTY_BELOW_MINIMUM, format_units(qty)
         if price * qty <= (instrument.min_notional - 1) * SCALE:  # Rounded up, it is less.
             return RefusalCode.NOTIONAL_BELOW_MINIMUM, format_dollars(notional_up(price, qty))
+        return None
+
+    def _order_money(
+        self, intent: OrderIntent, instrument: Instrument, state: State, trial: Verdict
+    ) -> Objection | None:
+        notional = notional_up(intent.price, intent.qty)
+        if notional > self.limits.max_order_notional:
+            return RefusalCode.ORDER_NOTIONAL_REACHED, format_dollars(notional)
+        fee = instrument.fees.fee(intent.price, intent.qty)
+        if notional + fee > free_cash(state, trial.orders, trial.operations):
+            return RefusalCode.CASH_INSUFFICIENT, format_dollars(state.portfolio.cash)
+        return None
+
+    @staticmethod
+    def _order_tokens(intent: OrderIntent, state: State, trial: Verdict) -> Objection | None:
+        free = free_tokens(intent.instrument_id, state, trial.orders, trial.operations)
+        if intent.qty > free:
+            return RefusalCode.POSITION_INSUFFICIENT, f"free {format_units(free)}"
         return None
 
     def _book(self, instrument_id: InstrumentId, state: State) -> Objection | None:
@@ -291,29 +324,6 @@ class Risk:
             return RefusalCode.BOOK_STALE, f"no market data for {age // 1_000_000} ms"
         if state.orders.open and state.orders.unresolved(instrument_id):
             return RefusalCode.ORDER_UNRESOLVED, instrument_id
-        return None
-
-    def _order_size(
-        self, intent: OrderIntent, state: State, trial: Verdict, *, opening: bool
-    ) -> Objection | None:
-        flying = len(state.orders.open) + len(trial.orders)
-        if flying >= self.limits.max_orders_in_flight:
-            return RefusalCode.ORDERS_IN_FLIGHT_REACHED, str(flying)
-        if intent.side is _SELL or opening:
-            return None
-        notional = notional_up(intent.price, intent.qty)
-        if notional > self.limits.max_order_notional:
-            return RefusalCode.ORDER_NOTIONAL_REACHED, format_dollars(notional)
-        fee = state.universe.instruments[intent.instrument_id].fees.fee(intent.price, intent.qty)
-        if notional + fee > free_cash(state, trial.orders, trial.operations):
-            return RefusalCode.CASH_INSUFFICIENT, format_dollars(state.portfolio.cash)
-        return None
-
-    @staticmethod
-    def _order_tokens(intent: OrderIntent, state: State, trial: Verdict) -> Objection | None:
-        free = free_tokens(intent.instrument_id, state, trial.orders, trial.operations)
-        if intent.qty > free:
-            return RefusalCode.POSITION_INSUFFICIENT, f"free {format_units(free)}"
         return None
 
     # --- one operation ------------------------------------------------------------------------

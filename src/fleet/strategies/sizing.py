@@ -31,7 +31,7 @@ UNREACHABLE: Final = 1_000 * SCALE
 class Offer:
     """One leg as it could be traded now: its rules, our side, and the book we would meet."""
 
-    __slots__ = ("book", "buying", "fees", "instrument", "side")
+    __slots__ = ("_units", "book", "buying", "fees", "instrument", "side")
 
     def __init__(self, instrument: Instrument, side: Side, book: Book) -> None:
         """Trade ``side`` of ``instrument``, against ``book``."""
@@ -40,6 +40,18 @@ class Offer:
         self.book: Final = book
         self.buying: Final = side is Side.BUY
         self.fees: Final = instrument.fees
+        self._units: dict[Price, int] = {}
+
+    def unit_cost(self, price: Price) -> int:
+        """What one share costs at ``price`` with its fee, at 1e-8; negative for what a sale brings.
+
+        Looked up but for the first time: there are no more prices than ticks.
+        """
+        unit = self._units.get(price)
+        if unit is None:
+            fee = self.fees.per_share(price)
+            unit = self._units[price] = price + fee if self.buying else fee - price
+        return unit
 
 
 class Sizing(Struct, frozen=True, gc=False):
@@ -54,12 +66,6 @@ class Sizing(Struct, frozen=True, gc=False):
     depths: tuple[Qty, ...]
     outlay: Cash
     edge: Cash
-
-
-def unit_cost(offer: Offer, price: Price) -> int:
-    """What one share costs at ``price`` with its fee, at 1e-8; negative for what a sale brings."""
-    fee = offer.fees.per_share(price)
-    return price + fee if offer.buying else fee - price
 
 
 def take(offer: Offer, qty: Qty) -> tuple[Cash, Price] | None:
@@ -101,22 +107,24 @@ def size_bundle(
         return None
     cash = outlay = 0
     limits, depths = [], []
-    for offer, (limit, shown) in zip(offers, tops, strict=True):
+    for index, offer in enumerate(offers):
+        limit, shown = tops[index]
+        fees = offer.fees
         if qty > shown:
             taken = take(offer, qty)
             if taken is None:
                 return None
             cash += taken[0]
-            limit = taken[1]  # noqa: PLW2901 - beyond the best level another one is the limit
-            shown = offer.book.depth(offer.side, limit)  # noqa: PLW2901
+            limit = taken[1]
+            shown = offer.book.depth(offer.side, limit)
             if offer.buying:
-                outlay -= qty * -limit // SCALE - offer.fees.fee(limit, qty)
+                outlay -= qty * -limit // SCALE - fees.fee(limit, qty)
         elif offer.buying:
-            part = qty * -limit // SCALE - offer.fees.fee(limit, qty)
+            part = qty * -limit // SCALE - fees.fee(limit, qty)
             cash += part
             outlay -= part
         else:
-            cash += qty * limit // SCALE - offer.fees.fee(limit, qty)
+            cash += qty * limit // SCALE - fees.fee(limit, qty)
         rules = offer.instrument
         if qty < rules.min_qty or qty * limit < rules.min_notional * SCALE:
             return None
@@ -198,10 +206,9 @@ def _at_best(
         step = min(step, shown, trade_size * SCALE // price)
     cost = behind = 0
     capital = capital_behind = -payoff if payoff < 0 else 0
-    for offer, (price, shown) in zip(offers, tops, strict=True):
-        fees, buying = offer.fees, offer.buying
-        fee = fees.per_share(price)
-        unit = price + fee if buying else fee - price
+    for index, offer in enumerate(offers):
+        price, shown = tops[index]
+        unit = offer.unit_cost(price)
         cost += unit
         if unit > 0:
             capital += unit
@@ -210,8 +217,7 @@ def _at_best(
             if following is None:
                 behind = UNREACHABLE
                 continue
-            fee = fees.per_share(following)
-            unit = following + fee if buying else fee - following
+            unit = offer.unit_cost(following)
         behind += unit
         if unit > 0:
             capital_behind += unit
@@ -239,7 +245,7 @@ def _walk(offers: Sequence[Offer], payoff: int, trade_size: Cash, min_profit: in
             if level is None:
                 return Qty(total)
             prices[index], lefts[index] = level
-            units[index] = unit_cost(offers[index], level[0])
+            units[index] = offers[index].unit_cost(level[0])
         cost = sum(units)
         capital = cost if payoff >= 0 else sum([u for u in units if u > 0], -payoff)
         if not _pays(payoff, cost, capital, min_profit):
