@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from math import exp, log
-from statistics import fmean, median
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -19,7 +18,6 @@ from fleet.forecasting.wording import plain
 
 ANSWER_CHARS_MAX: Final = 32_768
 REASONING_MAX: Final = 1_000
-POOLS: Final = ("median", "trimmed", "logit-mean")
 EDGE: Final = 0.001
 """Samples are taken to lie in [EDGE, 1 - EDGE] where logits are averaged: the logit of 0 is not
 finite, and one certain sample must not outvote all others."""
@@ -64,14 +62,14 @@ def pooled(samples: Sequence[float], pool: str = "median") -> float:
     Logit means: Satopää et al., Int. J. Forecasting 30 (2014) 344.
     """
     ordered = sorted(samples)
+    half = len(ordered) // 2
     if pool == "median" and len(ordered) % 2:
-        return median(ordered)
+        return ordered[half]
     if pool == "median":
-        half = len(ordered) // 2
         ordered = ordered[half - 1 : half + 1]
     elif pool == "trimmed" and len(ordered) >= 5:
         ordered = ordered[1:-1]
-    return _expit(fmean(_logit(sample) for sample in ordered))
+    return _expit(sum(_logit(sample) for sample in ordered) / len(ordered))
 
 
 def _logit(probability: float) -> float:

@@ -1,9 +1,9 @@
 """The sandbox's server: REST reads and the market websocket on one loopback port.
 
 Paths: ``/clob`` and ``/gamma`` stand for the venue's two REST hosts, ``/ws/market`` for its market
-channel, ``/sandbox`` tells about the sandbox itself. One task moves the simulator to the clock's
-time and publishes its frames; answers are what the last step left. The server binds 127.0.0.1 and
-nothing else, and never waits for a client.
+channel, ``/models`` for model endpoints and news, ``/sandbox`` tells about the sandbox itself. One
+task moves the simulator to the clock's time and publishes its frames; answers are what the last
+step left. The server binds 127.0.0.1 and nothing else, and never waits for a client.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from fleet.sandbox.faults_http import FaultyRequests
 from fleet.sandbox.faults_markets import FaultyMarkets
 from fleet.sandbox.gamma_routes import GammaRoutes
 from fleet.sandbox.market_channel import MarketChannel
+from fleet.sandbox.models.server import ModelSettings, add_model_routes
 from fleet.sandbox.references import References
 from fleet.sandbox.request_reading import ApiError, json_answer, whole
 from fleet.sandbox.simulator import SimulatorSettings
@@ -155,6 +156,8 @@ class SandboxServer:
         rpc = ChainRpc(self.chain, self._clock.now_ns)
         rpc.add_to(app.router)
         ChainStream(rpc, self.chain, self._clock.now_ns).add_to(app.router)
+        models = ModelSettings(seed=self.settings.simulator.seed)
+        add_model_routes(app, self._clock.now_ns, models)
         app.router.add_get("/sandbox", self._about)
         app.router.add_get("/sandbox/truth", self._truth)
         self._runner = web.AppRunner(
