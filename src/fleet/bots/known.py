@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from fleet.bots.arbhunter_settings import ArbEnv
+from fleet.bots.elitemimic_settings import LeadersEnv
 from fleet.ops.backup_settings import BackupSettings
 from fleet.runtime.settings import SHARED
 
-KNOWN: Final[tuple[type, ...]] = (*SHARED, BackupSettings, ArbEnv)
+KNOWN: Final[tuple[type, ...]] = (*SHARED, BackupSettings, ArbEnv, LeadersEnv)
 """A later bot adds its own here."""

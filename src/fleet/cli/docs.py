@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fleet.bots.arbhunter_settings import ArbEnv
+from fleet.bots.elitemimic_settings import LeadersEnv
 from fleet.bots.known import KNOWN
 from fleet.cli.root import fleet_root
 from fleet.config import Setting, settings_of
@@ -36,6 +37,7 @@ GROUPS: Final[Mapping[str, type[Any]]] = {
     "Safety": SafetyEnv,
     "Alerts": AlertEnv,
     "ArbHunter": ArbEnv,
+    "EliteMimic's leaders": LeadersEnv,
     "Paper venue": PaperEnv,
     "Sandbox": SandboxEnv,
     "Polymarket": PolymarketEnv,

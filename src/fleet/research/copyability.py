@@ -31,6 +31,8 @@ CENT: Final = SCALE // 100
 SLIPPAGE: Final = Price(CENT)
 """Where there is no depth, one cent a share: a tick of most markets. Published: following large
 bets lost 0.9 cents a dollar (issue 5)."""
+PATIENCE_NS: Final = 300 * NS_PER_SECOND
+"""How long a copier's order may look for shares after its delay."""
 CASH_MIN: Final = Cash(SCALE)
 """The least dollars of an order that takes (docs/polymarket.md)."""
 
@@ -51,8 +53,10 @@ class CopyRules:
 class PriceSource(Protocol):
     """Where a copy would have traded."""
 
-    measured: bool
-    """False if prices are assumed."""
+    @property
+    def measured(self) -> bool:
+        """False if prices are assumed."""
+        ...
 
     def fill(self, trade: LeaderTrade, at_ns: int, qty: Qty, limit: Price) -> tuple[Price, Qty]:
         """Average price and shares to be had at ``at_ns`` at ``limit`` or better; (0, 0) if none.
@@ -96,13 +100,20 @@ class RecordedPrints:
 
     A copier stands in for the takers that came after it: it may have the shares that others bought
     within ``patience_ns`` at its limit or better, at their prices, and nothing else. The leader's
-    own later trades are not counted. Where nobody traded nothing is known, and nothing is filled.
+    own later trades are not counted. Where nobody traded nothing is known, and nothing is filled;
+    a token that was not recorded at all is left to ``otherwise``, if there is one.
     """
 
-    measured = True
-
-    def __init__(self, prints: Mapping[str, Iterable[Print]], patience_ns: int) -> None:
+    def __init__(
+        self,
+        prints: Mapping[str, Iterable[Print]],
+        *,
+        patience_ns: int = PATIENCE_NS,
+        otherwise: PriceSource | None = None,
+    ) -> None:
         """``prints`` by token id."""
+        self.measured = otherwise is None
+        self._otherwise = otherwise
         self._prints = {t: sorted(p, key=lambda one: one.ts_ns) for t, p in prints.items()}
         self._times = {t: [one.ts_ns for one in p] for t, p in self._prints.items()}
         self._patience_ns = patience_ns
@@ -110,6 +121,8 @@ class RecordedPrints:
 
     def fill(self, trade: LeaderTrade, at_ns: int, qty: Qty, limit: Price) -> tuple[Price, Qty]:
         """Walk the later prints of the same token and side."""
+        if trade.token_id not in self._prints and self._otherwise is not None:
+            return self._otherwise.fill(trade, at_ns, qty, limit)
         prints = self._prints.get(trade.token_id, [])
         taken = cost = 0
         for index in range(

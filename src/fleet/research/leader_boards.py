@@ -121,7 +121,7 @@ def evaluate_boards(
     if it leaves nothing on one side.
     """
     frame = read_boards(folder)
-    start, stop = int(frame["ts_ns"].min() or 0), int(frame["ts_ns"].max() or 0)  # type: ignore[call-overload]
+    start, stop = min(frame["ts_ns"].to_list()), max(frame["ts_ns"].to_list())
     split = (start + stop) // 2 if split_ns is None else split_ns
     earlier, bad_before = stretches(frame.filter(pl.col("ts_ns") <= split))
     # The later part begins at each wallet's last snapshot before the split, or its first after it.

@@ -60,7 +60,6 @@ DRAWS: Final = 1_000
 SLIPPAGES: Final = (0, CENT // 2, CENT, 2 * CENT)
 DELAYS_S: Final = (2, 15, 60, 300)
 """The chain's delay, and those of the data APIs (reference 6.2, 7.3)."""
-PATIENCE_NS: Final = 300 * NS_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,7 +314,7 @@ def delay_costs(path: Path) -> tuple[tuple[DelayCost, ...], int, int]:
     prints, histories, repeated = read_prints(path)
     found = []
     for delay_s in DELAYS_S:
-        source = RecordedPrints(prints, PATIENCE_NS)
+        source = RecordedPrints(prints)
         wanted = bought = slippage = 0
         for history in histories:
             buys = tuple(

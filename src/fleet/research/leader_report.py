@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -259,6 +259,32 @@ def _verdict(e: Evaluation) -> list[str]:
     )
     word = word_of(e)
     return [*lines, f"  In short: {word.name}: {word.value}."]
+
+
+def score_lines(wallet: str, verdict: str, body: Mapping[str, Any]) -> list[str]:
+    """One wallet's score as text: ``body`` is the JSON of ``WalletScore`` with its q-value."""
+    style, edge = body["style"], body["recent_copy_edge"]
+    if edge is None:
+        told = "nothing recent to copy"
+    else:
+        low, high = edge["low"], edge["high"]
+        bounds = "unknown" if low is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
+        told = (
+            f"recent copies {100 * edge['estimate']:+.1f} cents a dollar ({bounds}) in"
+            f" {body['recent_markets']} markets of {edge['clusters']} events"
+        )
+    marks = ", ".join(style["marks"]) or "none"
+    priced = "measured" if body["copy_measured"] else "assumed in part or all"
+    return [
+        f"{wallet}: {verdict}",
+        (
+            f"  {style['trades']} trades, {body['resolved_markets']} resolved markets,"
+            f" {body['open_markets']} open, {body['unaccounted_markets']} unaccounted;"
+            f" P&L after fees {body['pnl']:+,.2f} on {body['stake']:,.2f}"
+        ),
+        f"  {told}; luck p {body['p_value']:.3f}, q {body['q_value']:.2f}; prices {priced}",
+        f"  maker marks: {marks}; wash share {style['wash_share']:.2f}",
+    ]
 
 
 # --- JSON ---------------------------------------------------------------------------------------

@@ -84,8 +84,10 @@ def _by_event(
 ) -> tuple[Floats, Floats]:
     names = {name: index for index, name in enumerate(dict.fromkeys(events))}
     which = np.array([names[event] for event in events])
-    stake = np.bincount(which, weights=np.asarray(stakes), minlength=len(names))
-    pnl = np.bincount(which, weights=np.asarray(pnls), minlength=len(names))
+    stake = np.zeros(len(names))
+    pnl = np.zeros(len(names))
+    np.add.at(stake, which, np.asarray(stakes))
+    np.add.at(pnl, which, np.asarray(pnls))
     return stake, pnl
 
 
