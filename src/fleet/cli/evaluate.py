@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleet.cli import evaluate_leaders
+from fleet.cli import evaluate_forecasts, evaluate_leaders
 from fleet.domain.units import SCALE, UnitsError, parse_units
 
 EXIT_BAD_INPUT = 2
@@ -69,6 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     evaluate_leaders.add_arguments(leaders)
     leaders.set_defaults(evaluate=evaluate_leaders.run)
+    forecasts = subjects.add_parser(
+        "forecasts",
+        help="a forecaster against the market's price: fit earlier, report later, with intervals",
+        description=evaluate_forecasts.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    evaluate_forecasts.add_arguments(forecasts)
+    forecasts.set_defaults(evaluate=evaluate_forecasts.run)
 
 
 def run(args: argparse.Namespace) -> int:
