@@ -89,27 +89,29 @@ class Risk:
 
     def check(self, intents: Sequence[Intent], state: State) -> Verdict:
         """Judge all intents of one decision together, in order."""
-        verdict = Verdict()
         for intent in intents:
             if intent.bundle_id != intents[0].bundle_id:
                 break
         else:
-            return self._check_group(intents, state, verdict)
+            return self._check_group(intents, state, None)
         groups: dict[BundleId, list[Intent]] = {}
         for intent in intents:
             groups.setdefault(intent.bundle_id, []).append(intent)
+        verdict = Verdict()
         for group in groups.values():
             verdict = self._check_group(group, state, verdict)
         return verdict
 
-    def _check_group(self, group: Sequence[Intent], state: State, verdict: Verdict) -> Verdict:
+    def _check_group(
+        self, group: Sequence[Intent], state: State, verdict: Verdict | None
+    ) -> Verdict:
         """``verdict`` with this group added to it; all of the group is refused, if its plan is."""
         plan = None
         for intent in group:
             if type(intent) is OpenBundle:
                 plan = intent
                 break
-        trial = verdict.copy() if plan is not None and not verdict.empty else verdict
+        trial = verdict.copy() if verdict is not None else Verdict()
         refused: list[Refused] = []
         for intent in group:
             objection = self._judge(intent, state, trial)
@@ -127,7 +129,7 @@ class Risk:
                 break
         if refused:
             if plan is not None:
-                trial = Verdict() if trial is verdict else verdict
+                trial = verdict if verdict is not None else Verdict()
             trial.refused += refused
         return trial
 
@@ -200,7 +202,7 @@ class Risk:
     def _bundle_funds(self, cost: int, reserved: int, state: State) -> Objection | None:
         """Wallet, day and cash; ``reserved`` is what everything already open may still cost."""
         portfolio = state.portfolio
-        held = portfolio.cost + reserved
+        held = portfolio.cost + reserved if portfolio.positions else reserved
         if held + cost > self.limits.max_wallet_exposure:
             return (
                 RefusalCode.WALLET_EXPOSURE_REACHED,

@@ -29,11 +29,6 @@ class Verdict(Struct):
     """What the bundles of ``opened`` can cost, in all and by market."""
     opened_by_market: dict[MarketId, int] = {}
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing has been judged yet."""
-        return not (self.opened or self.orders or self.operations or self.closed or self.refused)
-
     def copy(self) -> Verdict:
         """Another one with the same content."""
         return Verdict(

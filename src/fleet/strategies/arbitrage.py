@@ -277,12 +277,7 @@ class Arbitrage:
 
     def _size(self, watch: Watch, now_ns: int) -> Sizing | None:
         settings = self.settings
-        size = size_bundle(
-            watch.offers,
-            watch.payoff,
-            trade_size=settings.trade_size,
-            min_profit=settings.min_profit,
-        )
+        size = size_bundle(watch.offers, watch.payoff, settings.trade_size, settings.min_profit)
         if size is None or not watch.held:
             return size
         left_ns = watch.end_ns - now_ns

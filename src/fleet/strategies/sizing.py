@@ -85,7 +85,7 @@ def take(offer: Offer, qty: Qty) -> tuple[Cash, Price] | None:
 
 
 def size_bundle(
-    offers: Sequence[Offer], payoff: int, *, trade_size: Cash, min_profit: int
+    offers: Sequence[Offer], payoff: int, trade_size: Cash, min_profit: int
 ) -> Sizing | None:
     """The largest worthwhile quantity, or nothing.
 

@@ -23,6 +23,7 @@ from functools import lru_cache
 from typing import Final
 
 import msgspec
+from sha3 import keccak_256
 
 from fleet.domain.commands import TimeInForce
 from fleet.domain.instruments import Side
@@ -34,7 +35,6 @@ from fleet.venues.polymarket.contracts import (
     Exchange,
     SignatureType,
     exchange_address,
-    exchange_for,
 )
 from fleet.venues.polymarket.keys import (
     SecretKey,
@@ -42,6 +42,13 @@ from fleet.venues.polymarket.keys import (
     checksum_address,
     keccak,
     recover_address,
+)
+from fleet.venues.polymarket.order_words import (
+    account_words,
+    address_word,
+    bytes32_words,
+    exchange_of,
+    token_word,
 )
 
 ZERO_BYTES32: Final = "0x" + "00" * 32
@@ -113,7 +120,7 @@ def domain_separator(chain_id: int, exchange: Exchange) -> bytes:
         + keccak(DOMAIN_NAME.encode())
         + keccak(DOMAIN_VERSION[exchange].encode())
         + chain_id.to_bytes(32, "big")
-        + _address_word(exchange_address(chain_id, exchange))
+        + address_word(exchange_address(chain_id, exchange))
     )
 
 
@@ -123,22 +130,22 @@ def order_struct_hash(order: ExchangeOrder) -> bytes:
     Raises ``SigningError`` for a field that cannot be, or a number of more than 64 bits.
     """
     try:
-        return keccak(
-            _WORDS.pack(
-                _ORDER_TYPE_HASH,
-                order.salt,
-                _account_words(order.maker, order.signer),
-                _token_word(order.token_id),
-                order.maker_amount,
-                order.taker_amount,
-                0 if order.side is _BUY else 1,
-                order.signature_type,
-                order.timestamp_ms,
-                _two_bytes32(order.metadata, order.builder),
-            )
+        words = _WORDS.pack(
+            _ORDER_TYPE_HASH,
+            order.salt,
+            account_words(order.maker, order.signer),
+            token_word(order.token_id),
+            order.maker_amount,
+            order.taker_amount,
+            0 if order.side is _BUY else 1,
+            order.signature_type,
+            order.timestamp_ms,
+            bytes32_words(order.metadata, order.builder),
         )
     except struct.error as error:
         raise SigningError(f"a field of the order is no uint256 of 64 bits: {order}") from error
+    digest: bytes = keccak_256(words).digest()  # Not by way of `keccak`: hot.
+    return digest
 
 
 def order_digest(order: ExchangeOrder, chain_id: int) -> bytes:
@@ -227,7 +234,7 @@ class OrderSigner:
     ) -> ExchangeOrder:
         """An unsigned order of this account for the exchange that settles ``token_id``."""
         return ExchangeOrder(
-            exchange=_exchange(token_id, neg_risk),
+            exchange=exchange_of(token_id, neg_risk),
             salt=salt,
             maker=self.maker,
             signer=self.signer,
@@ -262,7 +269,7 @@ class OrderSigner:
             self._require_ours(order)
             hashed = order_struct_hash(order)
             domain = domain_separator(chain_id, order.exchange)
-            digest = keccak(b"\x19\x01" + domain + hashed)
+            digest = keccak_256(b"\x19\x01" + domain + hashed).digest()
             ids.append(digest)
             if is_wallet:
                 digests.append(_wrapped_digest(domain, hashed, chain_id, self.signer))
@@ -271,10 +278,13 @@ class OrderSigner:
                 digests.append(digest)
                 suffixes.append("")
         signatures = self._key.sign_digests(digests)
-        parts = zip(orders, ids, signatures, suffixes, strict=True)
         return [
-            SignedOrder(order=order, order_id=f"0x{digest.hex()}", signature=f"0x{sig.hex()}{end}")
-            for order, digest, sig, end in parts
+            SignedOrder(
+                order=order,
+                order_id=f"0x{ids[index].hex()}",
+                signature=f"0x{signatures[index].hex()}{suffixes[index]}",
+            )
+            for index, order in enumerate(orders)
         ]
 
     def _require_ours(self, order: ExchangeOrder) -> None:
@@ -349,52 +359,7 @@ def _wrapped_digest(domain: bytes, hashed: bytes, chain_id: int, wallet: str) ->
         + hashed
         + _WALLET_NAME_VERSION
         + chain_id.to_bytes(32, "big")
-        + _address_word(wallet)
+        + address_word(wallet)
         + bytes(32)
     )
     return keccak(b"\x19\x01" + domain + wrapped)
-
-
-@lru_cache(maxsize=64)
-def _address_word(address: str) -> bytes:
-    return bytes(12) + bytes.fromhex(checksum_address(address)[2:])
-
-
-@lru_cache(maxsize=64)
-def _account_words(maker: str, signer: str) -> bytes:
-    return _address_word(maker) + _address_word(signer)
-
-
-@lru_cache(maxsize=4096)
-def _token(token_id: str) -> int:
-    """The number a token id is. Only its one canonical spelling may go on the wire."""
-    plain = len(token_id) <= 78 and token_id.isascii() and token_id.isdecimal()
-    if not plain or str(int(token_id)) != token_id:
-        raise SigningError(f"token id {token_id!r} is not a plain decimal number")
-    return int(token_id)
-
-
-@lru_cache(maxsize=4096)
-def _token_word(token_id: str) -> bytes:
-    return _token(token_id).to_bytes(32, "big")
-
-
-@lru_cache(maxsize=4096)
-def _exchange(token_id: str, neg_risk: bool) -> Exchange:  # noqa: FBT001
-    return exchange_for(_token(token_id), neg_risk=neg_risk)
-
-
-@lru_cache(maxsize=64)
-def _two_bytes32(metadata: str, builder: str) -> bytes:
-    return _bytes32(metadata) + _bytes32(builder)
-
-
-def _bytes32(text: str) -> bytes:
-    """The 32 bytes of 0x and 64 hex digits."""
-    try:
-        value = bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        value = b""
-    if len(value) != 32 or len(text) != 66:
-        raise SigningError(f"{text!r} is not 0x and 64 hex digits")
-    return value
