@@ -130,6 +130,20 @@ def test_a_silence_is_unknown_and_sent_once() -> None:
     assert len(clob.paths("POST")) == 1
 
 
+@pytest.mark.parametrize("lanes", [False, True])
+def test_what_may_not_be_sent_any_more_never_leaves(lanes: bool) -> None:
+    """Chaos seed 99: signed, then stopped until another engine had the wallet's lease."""
+
+    async def what(client: ClobClient, _: OddClob) -> Any:
+        client._may_send = lambda: False
+        return await client.begin([post(1)]), await client.begin([post(2), post(3)])
+
+    (one, two), clob = talk(what, lanes=lanes)
+    assert {(o.verdict, o.sent) for o in one + two} == {(Verdict.REJECTED, False)}
+    assert all("lease is not held" in o.reason for o in one + two)
+    assert [path for path in clob.paths("POST") if "order" in path] == []
+
+
 def test_an_order_that_provably_never_left_is_tried_again_and_then_rejected() -> None:
     async def main() -> Any:
         async with OddClob() as clob:

@@ -76,7 +76,7 @@ async def live_session(ground: Ground, access: LiveAccess) -> AsyncIterator[Exec
             raise SessionRefused(exit_code([]) or 1, str(error)) from error
         client = ClobClient(
             access.hosts, credentials, signature_type=access.wallet.signature_type,
-            clock=ground.clock,
+            clock=ground.clock, may_send=ground.lease_alive,
         )  # fmt: skip
         await client.start()
         stack.push_async_callback(client.close)

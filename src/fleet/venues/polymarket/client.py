@@ -57,6 +57,7 @@ _FIXED_LINES: Final = (
 ).encode()
 UNSENT_TRIES: Final = 3
 UNSENT_PAUSE_S: Final = 0.05
+NOT_ALLOWED: Final = "the wallet's lease is not held any more"
 
 
 class Post(NamedTuple):
@@ -83,8 +84,13 @@ class ClobClient:
         limits: Limits | None = None,
         settings: ClientSettings | None = None,
         clock: Clock | None = None,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Nothing is opened before ``start`` or the first request."""
+        """Nothing is opened before ``start`` or the first request.
+
+        ``may_send`` is asked right before an order's bytes leave: what was signed under a lease
+        must not leave without it, however long the disk or the machine kept us in between.
+        """
         self.hosts = hosts
         self._credentials = credentials
         self._wallet = str(int(signature_type))
@@ -93,6 +99,7 @@ class ClobClient:
         self.http = ClobHttp(
             hosts, credentials, limits=limits or Limits(), settings=settings, clock=self._clock
         )
+        self._may_send = may_send
         self.lanes = OrderLanes(hosts.clob_url, answer_s=settings.answer_s)
 
     @property
@@ -132,7 +139,8 @@ class ClobClient:
         batch = len(posts) > 1
         path, call = ("/orders", Call.ORDERS) if batch else ("/order", Call.ORDER)
         now_ns = self._clock.now_ns()
-        if not self.lanes.ready or self.http.limits.wait_ns(call, len(posts), now_ns):
+        waits = self.http.limits.wait_ns(call, len(posts), now_ns)
+        if not self.lanes.ready or waits or not self._may_send():
             return self.post(posts)
         body = wire_batch([post.body for post in posts]) if batch else posts[0].body
         now_s = (now_ns + self.http.skew_ns) // NS_PER_SECOND
@@ -167,6 +175,9 @@ class ClobClient:
             if attempt:
                 await asyncio.sleep(UNSENT_PAUSE_S * attempt)
             await self.http.admit(call, len(posts))
+            if not self._may_send():
+                reason = NOT_ALLOWED
+                break
             try:
                 answer = await self.http.send("POST", path, body)
             except TransportFailed as error:
