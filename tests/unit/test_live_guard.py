@@ -153,6 +153,9 @@ def test_what_is_beyond_the_limits_is_never_signed() -> None:
     assert guard(limits=limits).sign_order(ORDER, OWNER).venue_order_id
     above = structs.replace(ORDER, qty=q("10.01"))
     assert refused(guard(limits=limits), above) is GuardCode.NOTIONAL_ABOVE_LIMIT
+    # Chaos seed 57: a leg that was to be sold was worth more than what may be bought.
+    sale = structs.replace(above, side=Side.SELL)
+    assert guard(limits=limits).sign_order(sale, OWNER).venue_order_id
     with pytest.raises(ValueError, match="positive"):
         SigningLimits(max_order_notional=c("0"))
 

@@ -221,7 +221,9 @@ class SigningGuard:
                 f" at least {format_units(instrument.min_qty)}",
             )
         notional = notional_up(request.price, request.qty)
-        if notional > self._limits.max_order_notional:
+        # As in ``engine.risk``: what is bought puts money at stake. A sale sends away no more than
+        # is held, and what has grown, or was bought at a higher stage, must find its way out.
+        if notional > self._limits.max_order_notional and request.side is _BUY:
             raise GuardRefused(
                 GuardCode.NOTIONAL_ABOVE_LIMIT,
                 f"{format_dollars(notional)} dollars, at most "
