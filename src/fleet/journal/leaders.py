@@ -46,6 +46,8 @@ CREATE TRIGGER listing_never_goes BEFORE DELETE ON listing
 BEGIN SELECT raise(ABORT, 'the history of the list is never removed'); END;
 """,
 )
+SCORE_VALID_NS: Final = 30 * 86_400 * 1_000_000_000
+"""A score older than this lets nobody be copied: what a wallet did a month ago is not recent."""
 COPIED: Final = "copied"
 WATCHED: Final = "watched"
 UNSCORED: Final = "watched on paper, not copied: never scored"
@@ -145,12 +147,12 @@ class LeaderStore(RecordFile):
     def followed(self, as_of_ns: int, manual: Sequence[str] = ()) -> list[Leader]:
         """Who was followed at an instant, and how: the list, then ``manual`` wallets not on it.
 
-        A wallet is copied only if its newest score by then passed the gate; one that was never
-        scored is watched, whoever put it on the list.
+        A wallet is copied only if its newest score by then passed the gate and was not older than
+        ``SCORE_VALID_NS``; any other is watched, whoever put it on the list.
         """
         scores = self.latest(as_of_ns)
         wallets = dict.fromkeys([*self.listed(as_of_ns), *manual])
-        return [_leader(wallet, scores.get(wallet)) for wallet in wallets]
+        return [_leader(wallet, scores.get(wallet), as_of_ns) for wallet in wallets]
 
     def _list(self, wallet: str, now_ns: int, why: str, *, listed: bool) -> bool:
         with self.transaction("change the list of leaders in"):
@@ -166,13 +168,17 @@ class LeaderStore(RecordFile):
         return True
 
 
-def _leader(wallet: str, score: ScoreRecord | None) -> Leader:
+def _leader(wallet: str, score: ScoreRecord | None, as_of_ns: int) -> Leader:
     if score is None:
         return Leader.unscored(wallet)
+    stale = as_of_ns - score.scored_ns > SCORE_VALID_NS
+    verdict = score.verdict
+    if stale and score.copied:
+        verdict = "watched on paper, not copied: its score is too old; score it again"
     return Leader(
         wallet=wallet,
-        status=COPIED if score.copied else WATCHED,
-        verdict=score.verdict,
+        status=COPIED if score.copied and not stale else WATCHED,
+        verdict=verdict,
         score_json=score.body,
         scored_ns=score.scored_ns,
     )

@@ -178,6 +178,10 @@ class Accounts:
         claimed = (w for w, owned in self._wallets.items() if owned == (address, int(kind)))
         return next(claimed, None)
 
+    def wallets(self) -> list[str]:
+        """Every address with a key, and every wallet somebody claimed."""
+        return list(dict.fromkeys([*(k.address for k in self._keys.values()), *self._wallets]))
+
     def owners_of(self, wallet: str) -> list[str]:
         """Every key, deleted ones too, that may have traded for a wallet."""
         address, _ = self._wallets.get(wallet, (wallet, 0))

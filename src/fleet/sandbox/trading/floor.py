@@ -24,6 +24,7 @@ from fleet.sandbox.trading.approvals import Approvals
 from fleet.sandbox.trading.data_routes import DataRoutes
 from fleet.sandbox.trading.desk import Desk
 from fleet.sandbox.trading.heartbeats import Heartbeats
+from fleet.sandbox.trading.leader_routes import LeaderRoutes
 from fleet.sandbox.trading.login import Login
 from fleet.sandbox.trading.notifications import Notifications
 from fleet.sandbox.trading.operator_routes import OperatorRoutes
@@ -112,6 +113,7 @@ class TradingFloor:
         OrderRoutes(self.desk).add_to(router, CLOB)
         AccountRoutes(self.desk).add_to(router, CLOB)
         DataRoutes(self.desk, max_age=self._settings.max_age_scale).add_to(router, "/data-api")
+        LeaderRoutes(self.desk).add_to(router, "/data-api")
         OperatorRoutes(self.desk).add_to(router, "/sandbox")
         router.add_get("/ws/user", self.channel.handle)
         router.add_get("/site/api/geoblock", self._geoblock)
