@@ -208,7 +208,8 @@ class Endpoint:
     def _status(self, error: openai.APIStatusError) -> NoReturn:
         status, headers = error.status_code, error.response.headers
         text = self._said(f"{self._host} answered {status}: {error.message}")
-        if status == 429 and not any(word in text.lower() for word in NO_MONEY):
+        reasons = f"{error.code} {error.type} {text}".lower()
+        if status == 429 and not any(reason in reasons for reason in NO_MONEY):
             wait_s = retry_after_s(headers, time.time())
             raise CallFailed(
                 text, Outcome.RATE_LIMITED, again=True, free=True, wait_s=wait_s

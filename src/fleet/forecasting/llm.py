@@ -163,6 +163,13 @@ class LlmForecaster:
             cost_usd=cost / SCALE,
         )
 
+    async def close(self) -> None:
+        """Close the endpoint's connections and the ledger, for all who share them; used again,
+        they open again.
+        """
+        await self._access.endpoint.close()
+        self._access.budget.ledger.close()
+
     def _why(self, work: _Round) -> str:
         reasons = "; ".join(f"{count}x {text}" for text, count in work.failures.most_common(3))
         need = self._sampling.samples_min * len(self._models)

@@ -80,7 +80,7 @@ class LlmEnv:
         "false",
         "whether several models are one forecaster, their samples pooled, or each its own",
     )
-    prices: Mapping[str, Price] = setting(
+    prices: tuple[tuple[str, Price], ...] = setting(
         "POLYAI_LLM_PRICES",
         prices,
         "",

@@ -10,7 +10,7 @@ again through lists of 2026-03 to 2026-06 that name the same figures). Prices ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -70,9 +70,9 @@ PUBLISHED: Final[Mapping[str, tuple[str, str, str]]] = {
 class PriceTable:
     """The published prices under the user's own."""
 
-    def __init__(self, own: Mapping[str, Price] | None = None) -> None:
+    def __init__(self, own: Iterable[tuple[str, Price]] = ()) -> None:
         """``own`` overrules what is published."""
-        self._own = dict(own or {})
+        self._own = dict(own)
 
     def of(self, model: str) -> Price:
         """The price of a model. Raises ``PriceUnknown``."""
@@ -88,7 +88,7 @@ class PriceTable:
         return _price(*published)
 
 
-def prices(value: str) -> Mapping[str, Price]:
+def prices(value: str) -> tuple[tuple[str, Price], ...]:
     """``MODEL=READ/WRITTEN[/CACHED]``, comma-separated. Raises ``ValueError``."""
     found: dict[str, Price] = {}
     for entry in filter(None, (part.strip() for part in value.split(","))):
@@ -97,4 +97,4 @@ def prices(value: str) -> Mapping[str, Price]:
         if not sign or not model.strip() or len(parts) not in {2, 3}:
             raise ValueError("expected MODEL=READ/WRITTEN such as my-model=0.15/0.60")
         found[model.strip()] = _price(*parts)
-    return found
+    return tuple(found.items())
