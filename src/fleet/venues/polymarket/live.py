@@ -291,8 +291,8 @@ class LiveVenue:
         if self.stream.failure:
             self._on_failure(f"the user channel failed: {reason}")
 
-    async def survey(self) -> list[UserTrade]:
-        """Read open orders and trades and tell what is new; the trades read.
+    async def survey(self, since_ns: Sequence[int] = ()) -> list[UserTrade]:
+        """Read open orders and trades and tell what is new; the trades read, of ``since_ns`` on.
 
         Raises ``VenueError``. Orders first: what had left their list by then is in the trades.
         """
@@ -301,7 +301,8 @@ class LiveVenue:
             gapped, self._gapped = self._gapped, False
             try:
                 listed = {order.order_id: order for order in await self._client.open_orders()}
-                after_s = self.desk.oldest_ns(began_ns) // NS_PER_SECOND - SKEW_S
+                oldest_ns = min(self.desk.oldest_ns(began_ns), *since_ns, began_ns)
+                after_s = oldest_ns // NS_PER_SECOND - SKEW_S
                 trades = await self._client.trades(after_s=after_s)
                 for tracked in self.desk.open():
                     order_id = tracked.ours.venue_order_id
@@ -361,9 +362,13 @@ class LiveVenue:
     async def account(self, query: AccountQuery) -> AccountTruth:
         """The venue's books now, and the facts that answer ``query``. Raises ``VenueError``."""
         flying = {request.client_order_id for request in self._queue}
+        # What the journal holds for open may be over for the desk, and long settled.
+        asked = (self.desk.get(order_id) for order_id in query.open_orders)
+        since_ns = [tracked.ours.submitted_ns for tracked in asked if tracked is not None]
         return await self._account.truth(
-            query, self.desk, self.survey, self._operations, never_sent=self._unsigned - flying
-        )
+            query, self.desk, lambda: self.survey(since_ns), self._operations,
+            never_sent=self._unsigned - flying,
+        )  # fmt: skip
 
     # --- small things -------------------------------------------------------------------------
 
