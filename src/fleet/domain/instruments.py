@@ -84,8 +84,9 @@ class FeeSchedule:
         if rate == 0 or not 0 < price < SCALE:
             return ZERO_CASH
         if self.exponent == 1:
-            # One division rounds up to the step at once; a plain int: the hot path wraps none.
-            return -(-qty * rate * price * (SCALE - price) // _CUBE_STEP * FEE_STEP)  # type: ignore[return-value]
+            # One division rounds up to the step at once.
+            steps = -qty * rate * price * (SCALE - price) // _CUBE_STEP
+            return -steps * FEE_STEP  # type: ignore[return-value]  # the hot path wraps no int
         shape = int((price * (SCALE - price)) ** self.exponent)
         exact = -(-qty * rate * shape // _POWERS[2 * self.exponent + 1])
         return Cash(exact + -exact % FEE_STEP)

@@ -7,6 +7,7 @@ decides nothing; ``fleet.strategies.legs`` reads it to find the next step of a b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from msgspec import Struct
 
@@ -29,6 +30,7 @@ from fleet.engine.standing import Standings, StandingsImage, owns
 
 Tokens = tuple[tuple[InstrumentId, Qty], ...]
 """Tokens and their shares."""
+_LEG: Final = Purpose.LEG
 
 
 class LedgerTotals(Struct):
@@ -77,16 +79,20 @@ class BundlesImage(Struct, frozen=True, kw_only=True):
 class Bundles:
     """All bundles of a journal."""
 
-    __slots__ = ("_bundles", "_newest", "_open", "_operations", "_pending", "anomaly", "standings",
-                 "totals")  # fmt: skip
+    __slots__ = ("_bundles", "_newest", "_open", "_operations", "_pending", "anomaly",
+                 "open", "pending", "standings", "totals")  # fmt: skip
 
     def __init__(self) -> None:
         """No bundles yet."""
         self._bundles: dict[BundleId, Bundle] = {}
         self._open: dict[BundleId, Bundle] = {}
+        self.open: Mapping[BundleId, Bundle] = self._open
+        """The bundles that are not closed; a plain attribute, because risk asks often."""
         self._newest: dict[tuple[str, str], Bundle] = {}
         self._operations: dict[OperationId, tuple[Bundle | None, OperationState]] = {}
         self._pending: dict[OperationId, RunOperation] = {}
+        self.pending: Mapping[OperationId, RunOperation] = self._pending
+        """The operations whose outcome is not known."""
         self.totals = LedgerTotals()
         self.standings = Standings()
         self.anomaly = ""
@@ -113,7 +119,7 @@ class Bundles:
         Raises ``KeyError`` if it names a bundle or an operation that it does not hold.
         """
         bundles = self._bundles = {bundle.id: bundle for bundle in image.bundles}
-        self._open = {bundle_id: bundles[bundle_id] for bundle_id in image.open}
+        self.open = self._open = {bundle_id: bundles[bundle_id] for bundle_id in image.open}
         self._newest = {(bundle.plan.idea, bundle.plan.key): bundle for bundle in image.bundles}
         states = {state.operation_id: state for state in image.loose}
         for bundle in image.bundles:
@@ -124,7 +130,7 @@ class Bundles:
                            states[operation_id])
             for operation_id, bundle_id in image.operations
         }  # fmt: skip
-        self._pending = {
+        self.pending = self._pending = {
             operation_id: states[operation_id].command for operation_id in image.pending
         }
         self.totals = image.totals
@@ -140,11 +146,6 @@ class Bundles:
         """How many operations this journal ever held."""
         return len(self._operations)
 
-    @property
-    def open(self) -> Mapping[BundleId, Bundle]:
-        """The bundles that are not closed."""
-        return self._open
-
     def get(self, bundle_id: BundleId) -> Bundle | None:
         """One bundle, if it is ours."""
         return self._bundles.get(bundle_id)
@@ -153,11 +154,6 @@ class Bundles:
         """The bundle of this idea and key that opened last, open or closed."""
         return self._newest.get((idea, key))
 
-    @property
-    def pending(self) -> Mapping[OperationId, RunOperation]:
-        """The operations whose outcome is not known."""
-        return self._pending
-
     def open_bundle(self, plan: OpenBundle, now_ns: int) -> None:
         """Start a bundle."""
         if plan.bundle_id in self._bundles:
@@ -165,8 +161,7 @@ class Bundles:
             return
         bundle = Bundle.fresh(plan, now_ns)
         bundle.number = len(self._bundles)
-        self._bundles[bundle.id] = bundle
-        self._open[bundle.id] = bundle
+        self._bundles[plan.bundle_id] = self._open[plan.bundle_id] = bundle
         self._newest[plan.idea, plan.key] = bundle
         self.totals.tried += 1
 
@@ -177,7 +172,7 @@ class Bundles:
             return
         state = bundle.legs[leg]
         state.last_try_ns = now_ns
-        if purpose is Purpose.LEG:
+        if purpose is _LEG:
             state.tries += 1
         else:
             state.unwind_tries += 1

@@ -16,7 +16,6 @@ from typing import Final, Protocol
 from fleet.domain.commands import (
     Approved,
     CancelOrder,
-    ClientOrderId,
     Command,
     Intent,
     OperationId,
@@ -39,7 +38,7 @@ from fleet.domain.events import (
     TradingState,
     TradingStateChanged,
 )
-from fleet.domain.units import Price, Qty
+from fleet.domain.instruments import InstrumentId
 from fleet.engine.orders import OrderStatus
 from fleet.engine.risk import Risk
 from fleet.engine.state import State
@@ -49,6 +48,7 @@ from fleet.engine.view import View
 NOTHING: Final[Sequence[Command]] = ()
 Wish = Intent | StartTimer | RequestForecast
 """What a strategy may ask for; only the intents among them can cost money."""
+_HALTED: Final = TradingState.HALTED
 
 
 class Strategy(Protocol):
@@ -185,16 +185,16 @@ class Engine:
             return NOTHING
         commands: list[Command] = []
         intents: list[Intent] = []
-        halted = self.state.trading is TradingState.HALTED
+        halted = self.state.trading is _HALTED
         for wish in wishes:
-            if isinstance(wish, StartTimer):
+            if type(wish) is StartTimer:
                 commands.append(wish)
             elif halted:  # A forecast is paid for too.
                 self.dropped_intents += 1
-            elif isinstance(wish, RequestForecast):
+            elif type(wish) is RequestForecast:
                 commands.append(wish)
             else:
-                intents.append(wish)
+                intents.append(wish)  # type: ignore[arg-type]  # the only ones left
         if intents:
             verdict = self.risk.check(intents, self.state)
             decision = self._record(event, verdict)
@@ -208,8 +208,9 @@ class Engine:
                     records.append(cancels)
                     commands.extend(cancels.cancels)
             else:
-                commands.extend(Approved(order) for order in decision.orders)
-                commands.extend(Approved(operation) for operation in decision.operations)
+                commands += [Approved(order) for order in decision.orders]
+                if decision.operations:
+                    commands += [Approved(operation) for operation in decision.operations]
         if records:
             self._write(records)
         return commands
@@ -217,26 +218,62 @@ class Engine:
     def _record(self, event: AnyEvent, verdict: Verdict) -> DecisionMade:
         state = self.state
         now = state.now_ns
-        first_order = len(state.orders) + 1
-        first_operation = state.bundles.operations + 1
-        orders = [
-            SubmitOrder(
-                client_order_id=ClientOrderId(f"o{first_order + index}"),
-                bundle_id=intent.bundle_id,
-                leg=intent.leg,
-                purpose=intent.purpose,
-                instrument_id=intent.instrument_id,
-                side=intent.side,
-                price=intent.price,
-                qty=intent.qty,
-                tif=intent.tif,
-                ts=now,
+        number = len(state.orders)
+        orders = []
+        for intent in verdict.orders:
+            number += 1
+            orders.append(
+                SubmitOrder(
+                    client_order_id=f"o{number}",  # type: ignore[arg-type]  # hot: plain values
+                    bundle_id=intent.bundle_id,
+                    leg=intent.leg,
+                    purpose=intent.purpose,
+                    instrument_id=intent.instrument_id,
+                    side=intent.side,
+                    price=intent.price,
+                    qty=intent.qty,
+                    tif=intent.tif,
+                    ts=now,
+                )
             )
-            for index, intent in enumerate(verdict.orders)
-        ]
-        operations = tuple(
+        seen: dict[InstrumentId, None] = {}
+        for plan in verdict.opened:
+            for leg in plan.legs:
+                seen[leg.instrument_id] = None
+        for order in orders:
+            seen[order.instrument_id] = None
+        quotes = []
+        for instrument_id in seen:
+            book = state.books.get(instrument_id)
+            if book is not None:
+                bid, ask, tick = book.best_bid, book.best_ask, book.tick
+                quotes.append(
+                    QuoteSeen(
+                        instrument_id=instrument_id,
+                        bid=bid * tick,  # type: ignore[arg-type]
+                        bid_qty=book.bids[bid],  # type: ignore[arg-type]
+                        ask=ask * tick,  # type: ignore[arg-type]
+                        ask_qty=book.asks[ask],  # type: ignore[arg-type]
+                        ts_event=book.ts_event,
+                    )
+                )
+        return DecisionMade(
+            ts_event=now,
+            ts_recv=event.ts_recv,
+            decision=state.decisions + 1,
+            opened=tuple(verdict.opened),
+            orders=tuple(orders),
+            operations=self._operations(verdict) if verdict.operations else (),
+            closed=tuple(verdict.closed),
+            refused=tuple(verdict.refused),
+            quotes=tuple(quotes),
+        )
+
+    def _operations(self, verdict: Verdict) -> tuple[RunOperation, ...]:
+        first = self.state.bundles.operations + 1
+        return tuple(
             RunOperation(
-                operation_id=OperationId(f"x{first_operation + index}"),
+                operation_id=OperationId(f"x{first + index}"),
                 bundle_id=intent.bundle_id,
                 kind=intent.kind,
                 subject=intent.subject,
@@ -245,32 +282,6 @@ class Engine:
                 cash=intent.cash,
             )
             for index, intent in enumerate(verdict.operations)
-        )
-        seen = {leg.instrument_id: None for plan in verdict.opened for leg in plan.legs}
-        for order in orders:
-            seen[order.instrument_id] = None
-        quotes = [
-            QuoteSeen(
-                instrument_id=instrument_id,
-                bid=Price(book.best_bid * book.tick),
-                bid_qty=Qty(book.bids[book.best_bid]),
-                ask=Price(book.best_ask * book.tick),
-                ask_qty=Qty(book.asks[book.best_ask]),
-                ts_event=book.ts_event,
-            )
-            for instrument_id in seen
-            if (book := state.books.get(instrument_id)) is not None
-        ]
-        return DecisionMade(
-            ts_event=now,
-            ts_recv=event.ts_recv,
-            decision=state.decisions + 1,
-            opened=tuple(verdict.opened),
-            orders=tuple(orders),
-            operations=operations,
-            closed=tuple(verdict.closed),
-            refused=tuple(verdict.refused),
-            quotes=tuple(quotes),
         )
 
     def _write(self, records: Sequence[Event]) -> None:

@@ -288,7 +288,12 @@ class Arbitrage:
 
     def _plan(self, watch: Watch, size: Sizing, bundle_id: BundleId) -> OpenBundle:
         offers, limits = watch.offers, size.limits
-        order = sorted(range(len(offers)), key=size.depths.__getitem__)
+        depths = size.depths
+        order: Sequence[int]
+        if len(offers) == 2:  # Nearly every idea, and without a sort.
+            order = (0, 1) if depths[0] <= depths[1] else (1, 0)
+        else:
+            order = sorted(range(len(offers)), key=depths.__getitem__)
         legs = []
         if self.settings.execution.together:
             for index in order:

@@ -101,7 +101,8 @@ def size_bundle(
         walked = _walk(offers, payoff, trade_size, min_profit)
     lot = 0
     for offer in offers:
-        lot = max(lot, offer.instrument.lot)
+        if offer.instrument.lot > lot:  # noqa: PLR1730 - hot path
+            lot = offer.instrument.lot
     qty: Qty = walked - walked % lot  # type: ignore[assignment]  # plain ints: the hot path
     if qty <= 0:
         return None
@@ -221,9 +222,11 @@ def _at_best(
         behind += unit
         if unit > 0:
             capital_behind += unit
-    if not _pays(payoff, cost, capital, min_profit):
+    gain = payoff - cost
+    if gain <= 0 or gain * SCALE < min_profit * capital:
         return 0
-    if behind == cost or not _pays(payoff, behind, capital_behind, min_profit):
+    gain = payoff - behind
+    if behind == cost or gain <= 0 or gain * SCALE < min_profit * capital_behind:
         return step
     return None
 

@@ -159,14 +159,11 @@ class MarketWatch:
     def both_in(self, changes: Sequence[LevelChange]) -> bool:
         """Whether one frame changed both books."""
         yes, no = self._yes.instrument_id, self._no.instrument_id
-        seen: InstrumentId | None = None
-        for change in changes:
-            token = change[0]
-            if token != seen and token in (yes, no):
-                if seen is not None:
-                    return True
-                seen = token
-        return False
+        first, last = changes[0][0], changes[-1][0]
+        if (first == yes and last == no) or (first == no and last == yes):
+            return True
+        tokens = [change[0] for change in changes]
+        return yes in tokens and no in tokens
 
 
 def build_watches(

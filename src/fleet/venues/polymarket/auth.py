@@ -14,6 +14,7 @@ import base64
 import binascii
 import json
 from binascii import b2a_base64
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, NoReturn
 
@@ -96,10 +97,16 @@ def l2_headers(
     with its apostrophes turned into quotes, and so do we.
     Raises ``SigningError`` for a path with a query or a method not in capitals.
     """
+    message = b"%d%b%b" % (timestamp_s, _signed_line(method, path), body.replace(b"'", b'"'))
+    return credentials.headers(timestamp_s, credentials.hmac(message))
+
+
+@lru_cache(maxsize=64)
+def _signed_line(method: str, path: str) -> bytes:
+    """What is signed of a request's first line; an exception is not cached."""
     if not path.startswith("/") or "?" in path or not method.isupper():
         raise SigningError(f"{method} {path}: sign the method in capitals and the path, no query")
-    message = f"{timestamp_s}{method}{path}".encode() + body.replace(b"'", b'"')
-    return credentials.headers(timestamp_s, credentials.hmac(message))
+    return f"{method}{path}".encode()
 
 
 def login_digest(address: str, *, chain_id: int, timestamp: str, nonce: int) -> bytes:

@@ -81,7 +81,7 @@ _WORDS: Final = struct.Struct(">32s 24xQ 64s 32s 24xQ 24xQ 31xB 31xB 24xQ 64s")
 """The type hash and the order's 11 words; 64 bits of base units are more money than there is."""
 
 
-class ExchangeOrder(msgspec.Struct, frozen=True, kw_only=True):
+class ExchangeOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An order as the exchange signs it, its contract, and the expiration only HTTP carries.
 
     Amounts are base units (1e-6), ``timestamp_ms`` the creation time, ``expiration_s`` Unix
@@ -104,7 +104,7 @@ class ExchangeOrder(msgspec.Struct, frozen=True, kw_only=True):
     builder: str = ZERO_BYTES32
 
 
-class SignedOrder(msgspec.Struct, frozen=True, kw_only=True):
+class SignedOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An order with the id the venue will give it and its signature, both 0x hex."""
 
     order: ExchangeOrder
