@@ -6,8 +6,20 @@ from typing import Final
 
 from fleet.bots.arbhunter_settings import ArbEnv
 from fleet.bots.elitemimic_settings import LeadersEnv
+from fleet.bots.polyai_settings import PolyEnv
+from fleet.forecasting.llm_settings import LlmEnv, NewsEnv
+from fleet.forecasting.memory_settings import MemoryEnv
 from fleet.ops.backup_settings import BackupSettings
 from fleet.runtime.settings import SHARED
 
-KNOWN: Final[tuple[type, ...]] = (*SHARED, BackupSettings, ArbEnv, LeadersEnv)
+KNOWN: Final[tuple[type, ...]] = (
+    *SHARED,
+    BackupSettings,
+    ArbEnv,
+    PolyEnv,
+    LlmEnv,
+    NewsEnv,
+    MemoryEnv,
+    LeadersEnv,
+)
 """A later bot adds its own here."""

@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -111,6 +112,7 @@ def main(spec: BotSpec, argv: Sequence[str], environ: MutableMapping[str, str], 
         return EXIT_STAY_DOWN
     start = spec.start(loaded)
     arguments.feed = arguments.feed or start.feed
+    loaded = replace(loaded, feed=arguments.feed)
     mode = Mode(arguments.mode or start.mode)
     if mode is Mode.LIVE:
         return _live(spec, arguments, loaded, paths, environ)

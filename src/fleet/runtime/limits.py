@@ -85,7 +85,7 @@ class LimitsPart(Periodic):
         scopes = self._scopes(now_ns)
         try:
             self._claim()
-            granted = self._board.refresh(scopes, now_ns)
+            granted = self._board.refresh(scopes, now_ns, keep=self._departed())
         except JournalError as error:
             if not self._problem:
                 self._log.error("LIMITS not renewed: nothing new is opened", reason=str(error))
@@ -104,7 +104,8 @@ class LimitsPart(Periodic):
         self._risk.allowance, self._made_of = Allowance(), None
         scopes = self._scopes(self._clock.now_ns())
         try:
-            self._board.give_back({name: scope.used for name, scope in scopes.items()})
+            used = {name: scope.used for name, scope in scopes.items()}
+            self._board.give_back(used, keep=self._departed())
             if self._claims is not None and self._claimed:
                 self._claims.release(self._claimed.keys() - self._in_use())
         except JournalError as error:
@@ -157,6 +158,16 @@ class LimitsPart(Periodic):
             },
             set_of=self._set_of,
             instruments=self._mine(),
+        )
+
+    def _departed(self) -> bool:
+        """Whether something is at stake in a market the catalogue does not have (any more)."""
+        state = self._state
+        at_stake = [t for t, position in state.portfolio.positions.items() if position.qty]
+        at_stake += [order.instrument_id for order in state.orders.open.values()]
+        return any(
+            token not in state.universe.instruments and token not in state.resolved
+            for token in at_stake
         )
 
     def _mine(self) -> frozenset[InstrumentId] | None:

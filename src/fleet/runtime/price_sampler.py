@@ -7,6 +7,7 @@ out, never filled in.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Container, Sequence
 from typing import Final
 
@@ -14,7 +15,7 @@ from fleet import logs
 from fleet.clock import NS_PER_SECOND, Clock
 from fleet.domain.events import AnyEvent, PricesSampled
 from fleet.domain.instruments import MarketId
-from fleet.domain.units import Price
+from fleet.domain.units import SCALE, Price
 from fleet.engine.state import State
 from fleet.journal.database import JournalError
 from fleet.journal.price_history import PriceHistory
@@ -24,6 +25,9 @@ from fleet.runtime.parts import Periodic
 REPLAYED_MAX: Final = 2_000
 """Samples told after a start: a week at five minutes."""
 LOOK_S: Final = 1.0
+PATH_STEP_NS: Final = 300 * NS_PER_SECOND
+PATH_POINTS: Final = 288
+"""A day in steps of five minutes: what a forecaster is told of a price's way."""
 
 
 class PriceSampler(Periodic):
@@ -49,8 +53,19 @@ class PriceSampler(Periodic):
         self._every_ns = every_ns
         self._references = references
         self._next_ns = 0
+        self._paths: dict[MarketId, deque[tuple[int, float]]] = {}
         self._problem = ""
         self._log = logs.get("prices")
+
+    def path(self, market_id: MarketId) -> Sequence[tuple[int, float]]:
+        """The probability of YES over the last day, (time, mid price), oldest first."""
+        return tuple(self._paths.get(market_id, ()))
+
+    def _remember(self, sample: PricesSampled) -> None:
+        for market_id, bid, ask in sample.quotes:
+            path = self._paths.setdefault(market_id, deque(maxlen=PATH_POINTS))
+            if not path or sample.ts_event - path[-1][0] >= PATH_STEP_NS:
+                path.append((sample.ts_event, (bid + ask) / 2 / SCALE))
 
     async def start(self) -> None:
         """Tell what was kept, then sample. Raises ``ComponentFailed``."""
@@ -65,7 +80,10 @@ class PriceSampler(Periodic):
             universe = self._state.universe.markets
             if kept:
                 self._log.info("PRICES of before", samples=len(kept))
-                self._sink([_known(sample, universe) for sample in kept])
+                known = [_known(sample, universe) for sample in kept]
+                for sample in known:
+                    self._remember(sample)
+                self._sink(known)
                 self._next_ns = max(self._next_ns, kept[-1].ts_event + self._every_ns)
         await super().start()
 
@@ -83,6 +101,7 @@ class PriceSampler(Periodic):
             return
         self._next_ns = now_ns + self._every_ns
         sample = PricesSampled(now_ns, now_ns, tuple(quotes), tuple(self._references()))
+        self._remember(sample)
         try:
             if self._history is not None:
                 self._history.add(sample)

@@ -33,6 +33,8 @@ class Loaded:
     """The settings of one start, all types together."""
 
     items: list[Any]
+    feed: str = ""
+    """Where it trades, once flags and settings are both read."""
     stage_percent: int = 100
     """The share of its sizes a bot may use (``staging``); 100 but in a live start's stages."""
 

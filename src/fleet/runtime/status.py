@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +52,8 @@ class StatusBoard:
         self.ready = False
         self.kpis: Callable[[], Mapping[str, float]] = dict
         """What only this kind of bot measures; its components say it."""
-        self.kpi_line: Callable[[], str] = str
-        """The same as one line of the log; empty for none."""
+        self.kpi_lines: Callable[[], Sequence[str]] = tuple
+        """The same as lines of the log."""
         self._engine = engine
         self._runner = runner
         self._reporter = reporter
@@ -161,8 +161,7 @@ class StatusBoard:
         rows |= {f"component {n}": s for n, s in self._supervisor.states().items()}
         head = f"STATUS {self.identity.bot} on {self.identity.mode}, feed {self.identity.feed}"
         lines = [head, *(f"STATUS   {name:<22} {value}" for name, value in rows.items())]
-        kpis = self.kpi_line()
-        return [*lines, kpis] if kpis else lines
+        return [*lines, *self.kpi_lines()]
 
 
 def write_status(file: Path, status: Mapping[str, object]) -> None:

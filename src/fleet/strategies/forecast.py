@@ -127,6 +127,16 @@ class ForecastTrader:
         """The counters by name, those of the requests included."""
         return {**asdict(self.schedule.counters), **asdict(self.counters)}
 
+    def verdict(self) -> str:
+        """Of how many forecasts skill was shown, and why not of the newest, in words."""
+        counters = self.counters
+        judged = counters.no_edge + counters.too_thin + counters.drifted + counters.forecast_bets
+        if not judged:
+            return "forecasts: none judged yet"
+        if counters.no_edge == judged:
+            return f"forecasts: no edge found in any of {judged}; nothing is staked"
+        return f"forecasts: {counters.forecast_bets} bets, no edge in {counters.no_edge} of {judged}"
+
     def _look(
         self,
         view: View,
