@@ -5,7 +5,7 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.domain.instruments import FeeSchedule, Side
+from fleet.domain.instruments import FEE_STEP, FeeSchedule, Side
 from fleet.domain.units import SCALE, Cash, Price, Qty, notional_down, notional_up
 from fleet.engine.book import Book
 from fleet.strategies.sizing import Offer, size_bundle, take
@@ -172,7 +172,9 @@ def test_a_fee_and_a_notional_are_never_below_the_exact_one(
     price: int, qty: int, rate: int
 ) -> None:
     schedule = FeeSchedule(rate=rate)
-    assert schedule.fee(Price(price), Qty(qty)) >= exact_fee(schedule, price, qty)
+    fee, least = schedule.fee(Price(price), Qty(qty)), exact_fee(schedule, price, qty)
+    assert least <= fee < least + FEE_STEP
+    assert fee % FEE_STEP == 0
     assert schedule.per_share(Price(price)) >= exact_fee(schedule, price, SCALE)
     exact = Fraction(price * qty, SCALE)
     assert notional_down(Price(price), Qty(qty)) <= exact <= notional_up(Price(price), Qty(qty))

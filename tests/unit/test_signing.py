@@ -288,6 +288,7 @@ def test_another_accounts_order_is_not_signed() -> None:
         ("taker_amount", -1, "positive"),
         ("timestamp_ms", -1, "uint256"),
         ("maker_amount", 1 << 256, "uint256"),
+        ("taker_amount", 1 << 64, "64 bits"),
         ("token_id", "0x12", "plain decimal"),
         ("token_id", "012", "plain decimal"),
         ("token_id", "", "plain decimal"),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from types import TracebackType
 
 import pytest
+from coincurve import PrivateKey
 
 from fleet.venues.polymarket.auth import ApiCredentials, l1_headers, l2_headers
 from fleet.venues.polymarket.contracts import POLYGON
@@ -134,3 +137,34 @@ def test_secrets_show_in_no_repr_pickle_or_copy() -> None:
             pickle.dumps(secret)
         with pytest.raises(TypeError, match="cannot be pickled"):
             copy.deepcopy(secret)
+
+
+def digests(count: int) -> list[bytes]:
+    return [sha256(number.to_bytes(4, "big")).digest() for number in range(count)]
+
+
+def by_coincurve(digest: bytes) -> bytes:
+    """What coincurve's own Python says: r, s and the recovery id, which goes on the wire as v."""
+    signature = PrivateKey(SECRET).sign_recoverable(digest, hasher=None)
+    return signature[:64] + bytes([27 + signature[64]])
+
+
+def test_a_signature_is_the_one_coincurve_makes() -> None:
+    assert SecretKey(SECRET).sign_digests(digests(200)) == [by_coincurve(d) for d in digests(200)]
+    assert SecretKey(SECRET).sign_digest(digests(1)[0]) == by_coincurve(digests(1)[0])
+    assert SecretKey(SECRET).sign_digests([]) == []
+
+
+@pytest.mark.parametrize("length", [0, 31, 33, 64])
+def test_only_32_bytes_are_signed(length: int) -> None:
+    key = SecretKey(SECRET)
+    with pytest.raises(SigningError, match="only 32 bytes") as caught:
+        key.sign_digests([bytes(32), bytes(length)])
+    assert repr(SECRET)[2:-1] not in frame_values(caught.value.__traceback__)
+
+
+def test_two_threads_that_sign_do_not_share_what_they_write_to() -> None:
+    key, batches = SecretKey(SECRET), [digests(300), digests(300)[::-1]] * 2
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(key.sign_digests, batches))
+    assert found == [[by_coincurve(d) for d in batch] for batch in batches]

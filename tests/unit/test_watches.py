@@ -153,6 +153,10 @@ def test_a_frame_changes_both_books_or_not() -> None:
     assert markets["y1"].both_in(both)
     assert not markets["y2"].both_in(both)
     assert not markets["y1"].both_in(both[:1])
+    other = changed(1, (yes(2), BUY, "0.4", "1")).changes
+    assert markets["y1"].both_in([*both[::-1], *other])
+    assert markets["y1"].both_in([*other, *both])
+    assert not markets["y1"].both_in([*other, *both[:1], *other])
 
 
 # --- the quiet look ---------------------------------------------------------------------------
