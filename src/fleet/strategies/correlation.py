@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from fleet.domain.commands import OperationKind
 from fleet.domain.instruments import MarketId, Side, Universe
 from fleet.domain.units import Cash, Price, Qty, notional_up
-from fleet.engine.bundle import Bundle
+from fleet.engine.bundle import Bundle, OperationStatus
 from fleet.engine.view import View
 
 
@@ -115,7 +115,7 @@ def _left(bundle: Bundle, view: View) -> Iterator[tuple[MarketId, int]]:
             most = cost_at(plan.limit, plan.qty, instrument.fees.fee(plan.limit, plan.qty))
             yield instrument.market_id, max(0, most + min(0, state.cash))
     split = bundle.operation(OperationKind.SPLIT)
-    made = split is not None and split.ended_ns > 0
+    made = split is not None and split.status is OperationStatus.CONFIRMED
     first = bundle.plan.legs[0]
     if bundle.plan.start is OperationKind.SPLIT and not made and view.knows(first.instrument_id):
         yield view.instrument(first.instrument_id).market_id, max(x.qty for x in bundle.plan.legs)
