@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleet.cli import evaluate_forecasts, evaluate_leaders
+from fleet.cli import evaluate_forecasts, evaluate_leaders, evaluate_statarb
 from fleet.domain.units import SCALE, UnitsError, parse_units
 
 EXIT_BAD_INPUT = 2
@@ -77,6 +77,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     evaluate_forecasts.add_arguments(forecasts)
     forecasts.set_defaults(evaluate=evaluate_forecasts.run)
+    statarb = subjects.add_parser(
+        "statarb",
+        help="spreads that ought to hold: walk forward on recorded quotes, with costs",
+        description=evaluate_statarb.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    evaluate_statarb.add_arguments(statarb)
+    statarb.set_defaults(evaluate=evaluate_statarb.run)
 
 
 def run(args: argparse.Namespace) -> int:

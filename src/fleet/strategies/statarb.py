@@ -59,9 +59,9 @@ class StatArbSettings:
 
     scan_ns: int = 5 * MINUTE_NS
     refit_ns: int = 30 * MINUTE_NS
-    step_ns: int = 5 * MINUTE_NS
-    formation: int = 96
-    validation: int = 48
+    step_ns: int = 3 * MINUTE_NS
+    formation: int = 60
+    validation: int = 40
     entry_z: int = 2 * SCALE
     exit_z: int = SCALE // 2
     stop_z: int = 5 * SCALE
@@ -84,9 +84,11 @@ class StatArbSettings:
     max_entries: int = 2
     """So many positions are opened in one scan."""
     false_discovery: int = SCALE // 10
+    broken_level: int = SCALE // 10
+    """A held spread that is no longer stationary at this level, out of sample, is given up."""
     min_half_life: int = SCALE
     """In steps, at 1e-8: what reverts within a step is gone before it can be bought."""
-    max_half_life: int = 24 * SCALE
+    max_half_life: int = 20 * SCALE
     min_mid: int = 5 * SCALE // 100
     max_candidates: int = 400
     max_pairs: int = 100
@@ -117,6 +119,7 @@ class StatArb:
             formation=settings.formation,
             validation=settings.validation,
             false_discovery=settings.false_discovery,
+            broken_level=settings.broken_level,
             min_half_life=settings.min_half_life,
             max_half_life=settings.max_half_life,
             min_mid=settings.min_mid,
@@ -152,6 +155,9 @@ class StatArb:
                 self._history, self._relations, self._fit_settings, tuple(held.values())
             )
             self._counts["fits"] += 1
+            for one in self._fit.tested.values():
+                self._counts[f"tested_{one.relation.kind.value}"] += 1
+                self._counts[f"proven_{one.relation.kind.value}"] += one.proven
         scanning = at_ns // settings.scan_ns != self._scanned
         self._scanned = at_ns // settings.scan_ns
         wanted = {one.key: one for one in self._fit.proven} if scanning else {}
@@ -165,6 +171,7 @@ class StatArb:
         for plan in self._exits(standing, held, found, view, next_id):
             wishes += [plan, *first_step(plan, view, settings.execution)]
         ripe = [one for key, one in found.items() if key in wanted and self._ripe(one)]
+        self._counts["signals"] += len(ripe)
         for plan in self._entries(ripe, view, next_id) if ripe else ():
             wishes += [plan, *first_step(plan, view, settings.execution)]
         return wishes

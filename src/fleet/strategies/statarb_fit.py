@@ -13,6 +13,7 @@ before and after a restart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -38,8 +39,6 @@ from fleet.strategies.statarb_statistics import (
 
 FORMATION_LEVEL: Final = 0.05
 """What a spread must reach on the part it is chosen on; the proof comes from the other part."""
-BROKEN_LEVEL: Final = 0.10
-"""A held relation whose spread is no longer stationary at this level is given up."""
 COVERED: Final = 0.8
 """The share of the steps of each part in which every leg must have been quoted."""
 RATIO: Final = (0.5, 2.0)
@@ -63,6 +62,7 @@ class FitSettings:
     formation: int
     validation: int
     false_discovery: int
+    broken_level: int
     min_half_life: int
     """In steps, at 1e-8; so is the longest."""
     max_half_life: int
@@ -80,11 +80,8 @@ class Tested:
     validation_p: float
     half_life: int
     proven: bool
-
-    @property
-    def broken(self) -> bool:
-        """Whether it failed out of sample; what could not be tested is not broken."""
-        return self.validation_p > BROKEN_LEVEL
+    broken: bool
+    """Whether it failed out of sample; what could not be tested is not broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,13 +123,13 @@ def fit(
     window = settings.formation + settings.validation
     if history.known < window:
         return Fit()
-    covered = _covered(history, settings)
+    often, covered = _covered(history, settings)
     strips = _strip_volatilities(history, relations, covered, settings)
     column = history.column
     candidates = {
         one.key: one
         for one in relations.fixed
-        if all(covered[column[market]] for market, _ in one.legs)
+        if _testable(one, covered, often, column)
         and (one.kind is not Kind.THRESHOLD or relations.thresholds[one.legs[0][0]].strip in strips)
     }
     found = _pairs(history, relations, covered, settings)
@@ -181,17 +178,28 @@ def _test(
         one.key: Tested(
             relation=one,
             formation_p=formation_p[i].item(),
-            # No statistic is no verdict: a held relation is not given up for missing quotes.
-            validation_p=validation_p[i].item() if known[i] else 0.0,
+            # Not a number is above no level: missing quotes are no reason to give up what is held.
+            validation_p=validation_p[i].item() if known[i] else math.nan,
             half_life=round(lives[i] * SCALE) if lives[i] <= longest else 0,
             proven=bool(proven[i]),
+            broken=bool(known[i] and validation_p[i] > settings.broken_level / SCALE),
         )
         for i, one in enumerate(tried)
     }
 
 
-def _covered(history: History, settings: FitSettings) -> Bools:
-    """The markets quoted often enough in both parts, and not yet near 0 or 1."""
+def _testable(
+    relation: Relation, covered: Bools, often: Bools, column: Mapping[MarketId, int]
+) -> bool:
+    """Whether all legs are quoted and open; of a whole set two open legs are enough."""
+    columns = [column[market] for market, _ in relation.legs]
+    if relation.kind is Kind.SET:
+        return bool(often[columns].all() and covered[columns].sum() >= 2)
+    return bool(covered[columns].all())
+
+
+def _covered(history: History, settings: FitSettings) -> tuple[Bools, Bools]:
+    """The markets quoted often enough in both parts, and those of them not yet near 0 or 1."""
     window = settings.formation + settings.validation
     quoted = np.isfinite(history.mids[-window:])
     early, late = quoted[: settings.formation], quoted[settings.formation :]
@@ -200,8 +208,7 @@ def _covered(history: History, settings: FitSettings) -> Bools:
         last = history.mids[-1]
         edge = settings.min_mid / SCALE
         middling = (last >= edge) & (last <= 1.0 - edge)
-    found: Bools = often & middling
-    return found
+    return often, often & middling
 
 
 def spreads(

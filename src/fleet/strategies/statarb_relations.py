@@ -91,8 +91,13 @@ def read_threshold(market: Market) -> Threshold | None:
     word of questions that depend on the path or on something else than the price.
     """
     question = market.question
-    names = {SYMBOLS[name.lower()] for name in _NAME.findall(question)}
-    if not market.end_ns or len(names) != 1 or not _ON.search(question) or _OTHER.search(question):
+    symbols = {SYMBOLS[name.lower()] for name in _NAME.findall(question)}
+    if (
+        not market.end_ns
+        or len(symbols) != 1
+        or not _ON.search(question)
+        or _OTHER.search(question)
+    ):
         return None
     above, below = _ABOVE.findall(question), _BELOW.findall(question)
     between = _BETWEEN.findall(question)
@@ -109,7 +114,7 @@ def read_threshold(market: Market) -> Threshold | None:
             return None
     if low is None and high is None:
         return None
-    return Threshold(symbol=min(names), low=low, high=high, end_ns=market.end_ns)
+    return Threshold(symbol=min(symbols), low=low, high=high, end_ns=market.end_ns)
 
 
 def _amount(digits: str, scale: str) -> int | None:
