@@ -87,6 +87,20 @@ def test_days_end_and_markets_that_left_keep_what_is_in_use(path: Path) -> None:
         assert granted == {"turnover:2026-11-21": 50, "market:m1": 4}
 
 
+def test_what_is_held_where_nobody_knows_keeps_all_that_was_granted(path: Path) -> None:
+    """Chaos seed 67: killed right after it had bought, so no use of the market was written yet."""
+    with FleetState(path) as file:
+        arb, poly = board(file, "ArbHunter"), board(file, "PolyAI")
+        arb.refresh({"fleet": scope(50), "market:m1": scope(9)}, 1)
+        after = board(file, "ArbHunter")
+        assert after.refresh({"fleet": scope(50)}, 2, keep=True) == {"fleet": 50, "market:m1": 9}
+        assert poly.refresh({"market:m1": scope(9)}, 3) == {}
+        after.give_back({"fleet": 5}, keep=True)
+        assert poly.refresh({"fleet": scope(50), "market:m1": scope(9)}, 4) == {"fleet": 45}
+        assert after.refresh({"fleet": scope(50, used=5)}, 5) == {"fleet": 5}
+        assert poly.refresh({"market:m1": scope(9)}, 10 * SECOND) == {"market:m1": 4}  # Its share.
+
+
 def test_nothing_is_written_while_nothing_changes(path: Path) -> None:
     with FleetState(path) as file, FleetState(path) as other:
         arb = board(file, "ArbHunter")

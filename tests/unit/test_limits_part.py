@@ -134,6 +134,23 @@ def test_an_orderly_stop_gives_back_all_but_what_is_used(path: Path) -> None:
     assert allowance.sets[SetId("s1")] == c("40")
 
 
+def test_what_is_held_of_a_market_that_left_the_catalogue_keeps_its_grants(path: Path) -> None:
+    before = Bot(path, "ArbHunter")
+    before.part.beat()
+    before.buy()  # And it is killed: nobody wrote down what it uses.
+    after = Bot(path, "ArbHunter")
+    after.rig.state.orders = before.rig.state.orders
+    known = after.rig.state.universe
+    del known.instruments[yes()], known.instruments[no()], known.markets[market_id(1)]
+    after.part = LimitsPart(
+        after.board, CAPS, after.rig.state, after.rig.engine.risk, after.clock, wallet="w-ArbHunter"
+    )
+    after.part.beat()
+    assert after.usage()["market:m1", "ArbHunter"].granted == c("40")
+    asyncio.run(after.part.stop())
+    assert after.usage()["market:m1", "ArbHunter"].granted == c("40")
+
+
 def test_a_file_that_cannot_be_written_allows_nothing_new(path: Path) -> None:
     bot = Bot(path, "ArbHunter")
     bot.part.beat()

@@ -73,33 +73,36 @@ class AllowanceBoard:
         self._wallet = wallet
         self._seen_ns = -PRESENT_EVERY_NS  # Never: the first refresh says that it is there.
         self._written: dict[str, tuple[int, int]] | None = None
-        self._asked: tuple[Mapping[str, Scope], object] | None = None
+        self._asked: tuple[Mapping[str, Scope], bool, object] | None = None
 
-    def refresh(self, scopes: Mapping[str, Scope], now_ns: int) -> dict[str, int]:
+    def refresh(
+        self, scopes: Mapping[str, Scope], now_ns: int, *, keep: bool = False
+    ) -> dict[str, int]:
         """Say what is used, ask for what is wanted; the allowance in every scope.
 
-        A scope that is not named any more is given back, but for what was in use there (a market
-        that left the catalogue with a position). What is used is written at least every few
-        seconds, allowances at once. Raises ``JournalError``: what is on disk is not known then, and
-        the caller may use no more than it uses already.
+        A scope that is not named any more is given back, but for what was last known to be in use
+        there. With ``keep`` it is kept whole: something is held whose market is not known any more
+        (it left the catalogue), so nobody can say how much of it is in use. What is used is written
+        at least every few seconds, allowances at once. Raises ``JournalError``: what is on disk is
+        not known then, and the caller may use no more than it uses already.
         """
         if self._written is None:
             self._written = self._own()
         due = now_ns - self._seen_ns >= PRESENT_EVERY_NS
         # The first changes with every write of another connection, the second with those of ours.
         changes = (self._file.rows("PRAGMA data_version"), self._file.db.total_changes)
-        asked = (scopes, changes)
+        asked = (scopes, keep, changes)
         if not due and asked == self._asked:
             return _granted(self._written)  # Neither wish nor file changed since the last look.
         self._asked = asked
         share = 1 + self._others(now_ns)
-        new = _grants(scopes, self._written, self._granted_to_others(), share)
+        new = _grants(scopes, self._written, self._granted_to_others(), share, keep=keep)
         if not due and _granted(new) == _granted(self._written):
             return _granted(new)
         with self._file.transaction("grant"):
             own = self._own()
             share = 1 + self._others(now_ns)
-            new = _grants(scopes, own, self._granted_to_others(), share)
+            new = _grants(scopes, own, self._granted_to_others(), share, keep=keep)
             self._store(own, new)
             self._file.db.execute(
                 "INSERT OR REPLACE INTO presence(place, bot, wallet, seen_ns) VALUES (?, ?, ?, ?)",
@@ -108,16 +111,17 @@ class AllowanceBoard:
         self._seen_ns, self._written = now_ns, new
         return _granted(new)
 
-    def give_back(self, used: Mapping[str, int]) -> None:
+    def give_back(self, used: Mapping[str, int], *, keep: bool = False) -> None:
         """Keep only what is used (by scope, others nothing): the last act of an orderly stop.
 
-        May be called only when nothing is open any more that could raise what is used.
+        ``keep`` as in ``refresh``. May be called only when nothing is open any more that could raise what is used.
         """
         with self._file.transaction("give back"):
             own = self._own()
             new = {
-                scope: (min(granted, used.get(scope, 0)), min(granted, used.get(scope, 0)))
-                for scope, (granted, _) in own.items()
+                scope: before if keep and scope not in used else (in_use, in_use)
+                for scope, before in own.items()
+                for in_use in [min(before[0], used.get(scope, 0))]
             }
             self._store(own, new)
             self._file.db.execute(
@@ -193,6 +197,8 @@ def _grants(
     own: Mapping[str, tuple[int, int]],
     others: Mapping[str, int],
     share: int,
+    *,
+    keep: bool = False,
 ) -> dict[str, tuple[int, int]]:
     """(granted, used) of every scope after this refresh.
 
@@ -200,9 +206,9 @@ def _grants(
     lowered cap takes nothing away that cannot be given back.
     """
     new: dict[str, tuple[int, int]] = {
-        name: (min(granted, used), used)
+        name: (granted if keep else min(granted, used), used)
         for name, (granted, used) in own.items()
-        if used and name not in scopes and not name.startswith(TURNOVER)
+        if (used or keep) and name not in scopes and not name.startswith(TURNOVER)
     }
     for name, scope in scopes.items():
         before = own.get(name, (0, 0))[0]
