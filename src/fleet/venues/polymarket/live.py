@@ -361,13 +361,12 @@ class LiveVenue:
 
     async def account(self, query: AccountQuery) -> AccountTruth:
         """The venue's books now, and the facts that answer ``query``. Raises ``VenueError``."""
-        flying = {request.client_order_id for request in self._queue}
         # What the journal holds for open may be over for the desk, and long settled.
         asked = (self.desk.get(order_id) for order_id in query.open_orders)
         since_ns = [tracked.ours.submitted_ns for tracked in asked if tracked is not None]
         return await self._account.truth(
             query, self.desk, lambda: self.survey(since_ns), self._operations,
-            never_sent=self._unsigned - flying,
+            never_sent=self._unsigned - {request.client_order_id for request in self._queue},
         )  # fmt: skip
 
     # --- small things -------------------------------------------------------------------------
