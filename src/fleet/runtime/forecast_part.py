@@ -122,9 +122,11 @@ class ForecastPart:
         loop = self._loop
         if loop is None:
             return
-        for task in asyncio.all_tasks(loop):
+        waiting = asyncio.all_tasks(loop)
+        for task in waiting:
             task.cancel()
-        loop.call_soon(loop.stop)
+        ended = asyncio.gather(*waiting, return_exceptions=True)
+        ended.add_done_callback(lambda _: loop.stop())
 
     def health(self) -> Health:
         """Unhealthy when the thread has died or the memory cannot be used."""

@@ -13,8 +13,8 @@ from typing import Final
 from fleet import logs
 from fleet.domain import events as ev
 from fleet.domain.commands import BundleId, OpenBundle
-from fleet.domain.instruments import InstrumentId
-from fleet.domain.units import format_dollars, format_units
+from fleet.domain.instruments import InstrumentId, MarketId
+from fleet.domain.units import SCALE, format_dollars, format_units
 from fleet.engine.bundle import Bundle
 from fleet.engine.engine import Journal
 from fleet.engine.state import State
@@ -57,6 +57,13 @@ class Reporter:
                     self._decision(event)
                 case ev.OrderFilled():
                     self._fill(event)
+                case ev.ForecastReceived():
+                    self._forecast(event)
+                case ev.ForecastFailed():
+                    self._log.warning(
+                        "FORECAST FAILED", market=self._question(event.market_id),
+                        forecaster=event.forecaster, reason=event.reason,
+                    )  # fmt: skip
                 case ev.OrderRejected():
                     self._log.info(
                         "ORDER REJECTED", order=event.client_order_id, reason=event.reason
@@ -82,6 +89,18 @@ class Reporter:
                     self._log.info("RECONCILED", venue=event.venue, adopted=event.adopted)
                 case _:
                     pass
+
+    def _forecast(self, event: ev.ForecastReceived) -> None:
+        self._log.info(
+            "FORECAST", market=self._question(event.market_id), forecaster=event.forecaster,
+            says=_percent(event.raw, SCALE), price=_percent(event.price, SCALE),
+            blend=_percent(event.blend, SCALE), weight=_percent(event.weight, SCALE),
+            verdict=event.verdict,
+        )  # fmt: skip
+
+    def _question(self, market_id: MarketId) -> str:
+        market = self._state.universe.markets.get(market_id)
+        return market.question if market is not None else market_id
 
     def _decision(self, event: ev.DecisionMade) -> None:
         for plan in event.opened:

@@ -190,10 +190,10 @@ class StatArb:
         kinds = [kind.value for kind in self.settings.allowed]
         seen = f"{len(self._fit.proven)} of {self._fit.candidates} relations hold out of sample"
         if kinds:
-            return f"may stake on {', '.join(kinds)}, proven by evaluation; {seen}"
+            return f"spreads: may stake on {', '.join(kinds)}, proven by evaluation; {seen}"
         if self.settings.stake_unproven:
-            return f"{NO_EDGE} by any evaluation; stakes play money only; {seen}"
-        return f"{NO_EDGE} by any evaluation; watches and stakes nothing; {seen}"
+            return f"spreads: {NO_EDGE} by any evaluation; stakes play money only; {seen}"
+        return f"spreads: {NO_EDGE} by any evaluation; watches and stakes nothing; {seen}"
 
     # --- the way in ---------------------------------------------------------------------------
 
