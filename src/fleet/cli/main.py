@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "cash": Command("fleet.cli.cash", "tell a live bot's journal of a deposit or withdrawal"),
     "evaluate": Command("fleet.cli.evaluate", "measure a strategy on recorded quotes"),
     "leaders": Command("fleet.cli.leaders", "score wallets and keep the list of those to copy"),
+    "memory": Command("fleet.cli.memory", "fill, ask and measure PolyAI's retrieval memory"),
     "sandbox": Command("fleet.cli.sandbox", "run the local market on 127.0.0.1"),
     "backup": Command("fleet.cli.backup", "steps of backup.sh: copy, export, verify"),
     "halt": Command("fleet.cli.halt", "set the kill latch: every bot stops trading, now"),

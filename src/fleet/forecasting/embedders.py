@@ -39,13 +39,15 @@ RETRIES: Final = 3
 def embedder_from(settings: MemoryEnv, *, fallback_key: Secret | None = None) -> Embedder:
     """The embedder of the settings. Raises ``MemoryFailed`` naming what is missing.
 
-    ``fallback_key`` is used where POLYAI_EMBEDDING_API_KEY is not set: the forecaster's own.
+    ``fallback_key``, one of OpenAI's, is used where POLYAI_EMBEDDING_API_KEY is not set.
     """
     if settings.embedder == "hashed":
         return HashedNgrams()
     if settings.embedder == "minilm":
         return MiniLm()
-    key = settings.api_key or fallback_key or Secret("")
+    # A key of OpenAI's is sent to OpenAI alone.
+    fallback = fallback_key if settings.base_url == OPENAI_URL else None
+    key = settings.api_key or fallback or Secret("")
     return OpenAiEmbedder(
         model=settings.model, dim=settings.dim, base_url=settings.base_url, key=key
     )
@@ -115,8 +117,8 @@ class OpenAiEmbedder:
         own = base_url == OPENAI_URL
         if own and not key:
             raise MemoryFailed(
-                "POLYAI_EMBEDDER=openai needs a key: set POLYAI_EMBEDDING_API_KEY, or"
-                " POLYAI_EMBEDDER=hashed, which needs none"
+                "POLYAI_EMBEDDER=openai needs a key: set POLYAI_EMBEDDING_API_KEY or"
+                " OPENAI_API_KEY, or POLYAI_EMBEDDER=hashed, which needs none"
             )
         self.model = model
         self.dim = dim

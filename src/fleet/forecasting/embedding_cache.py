@@ -15,7 +15,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +36,11 @@ CREATE TABLE embedding(
     vector BLOB NOT NULL,
     UNIQUE (embedder, text_hash)
 ) STRICT;
+CREATE TABLE asked(
+    embedder TEXT PRIMARY KEY,
+    hits INTEGER NOT NULL,
+    misses INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 """,
     checked=False,  # Of hundreds of megabytes, and every vector of it can be made again.
     damaged="remove it, its -wal and -shm files: it is made again from the texts",
@@ -55,7 +60,9 @@ def text_hash(text: str) -> bytes:
 class CachedEmbedder:
     """An ``Embedder`` that asks the one inside only for what no process has asked before.
 
-    ``hits`` and ``misses`` count texts since it was opened. Any thread may use it.
+    ``hits`` and ``misses`` count texts since it was opened, ``totals`` those of all processes;
+    what was found is written there when something is embedded or the cache is closed. Any thread
+    may use it.
     """
 
     def __init__(self, inner: Embedder, path: Path) -> None:
@@ -66,6 +73,7 @@ class CachedEmbedder:
         self.path = path
         self.hits = 0
         self.misses = 0
+        self._told = (0, 0)
         self._file = MemoryFile(path, KIND)
         try:
             self._file.db.execute("PRAGMA synchronous=NORMAL")
@@ -104,8 +112,22 @@ class CachedEmbedder:
         found = self._file.rows("SELECT count(*) FROM embedding WHERE embedder = ?", [self.name])
         return int(found[0][0]), self.path.stat().st_size
 
+    def totals(self) -> tuple[int, int]:
+        """Texts found and texts embedded, ever, by this embedder's name. Raises ``MemoryFailed``."""
+        with self._file.lock:
+            found = self._file.rows(
+                "SELECT hits, misses FROM asked WHERE embedder = ?", [self.name]
+            )
+            hits, misses = found[0] if found else (0, 0)
+            return hits + self.hits - self._told[0], misses + self.misses - self._told[1]
+
     def close(self) -> None:
         """Let go of the files; closing twice is harmless."""
+        with self._file.lock:
+            if self._lock >= 0 and (self.hits, self.misses) != self._told:
+                # Counts are not worth a failure at the end.
+                with suppress(MemoryFailed), self._file.change("count in"):
+                    self._tell()
         self._file.close()
         if self._lock >= 0:
             os.close(self._lock)
@@ -142,7 +164,17 @@ class CachedEmbedder:
                         for one, row in zip(missing, vectors, strict=True)
                     ],
                 )
+                self._tell()
         return found | dict(zip(missing, vectors, strict=True))
+
+    def _tell(self) -> None:
+        """Add what was counted since the last time, inside a transaction."""
+        self._file.db.execute(
+            "INSERT INTO asked VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " hits = hits + excluded.hits, misses = misses + excluded.misses",
+            (self.name, self.hits - self._told[0], self.misses - self._told[1]),
+        )
+        self._told = (self.hits, self.misses)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
