@@ -57,6 +57,10 @@ def report(root, name):
 """
 
 
+BOTS = ("ArbHunter", "PolyAI")
+APPS = ("Sandbox", *BOTS, "LogRotate")
+
+
 @dataclass(slots=True)
 class Checkout:
     """A temporary checkout and the PM2 its launcher talks to."""
@@ -95,9 +99,10 @@ def make_checkout(root: Path) -> None:
     python.write_text(f'#!/bin/sh\nPYTHONPATH={path} exec {sys.executable} "$@"\n')
     python.chmod(0o755)
     (root / "reporter.py").write_text(REPORTER)
-    (root / "run_arbhunter.py").write_text(
-        f"from pathlib import Path\nimport reporter\nreporter.report(Path({str(root)!r}), 'ArbHunter')\n"
-    )
+    for bot in BOTS:
+        (root / f"run_{bot.lower()}.py").write_text(
+            f"from pathlib import Path\nimport reporter\nreporter.report(Path({str(root)!r}), {bot!r})\n"
+        )
     fleet = binaries / "fleet"
     fleet.write_text(
         "import sys\nfrom pathlib import Path\nif sys.argv[1] == 'sandbox':\n"
@@ -131,7 +136,7 @@ def test_start_twice_status_stop_and_start_again(checkout: Checkout) -> None:
     checkout.pm2.home.chmod(0o755)
     first = checkout.fleet("start")
     assert first.returncode == 0, first.stdout
-    assert "Started: Sandbox ArbHunter LogRotate" in first.stdout
+    assert f"Started: {' '.join(APPS)}" in first.stdout
     for words in ("Logs:", "Next:", "make logs", "ArbHunter", "healthy"):
         assert words in first.stdout
     assert mode(checkout.pm2.home) == 0o700
@@ -156,14 +161,14 @@ def test_start_twice_status_stop_and_start_again(checkout: Checkout) -> None:
     )  # fmt: skip
     document = json.loads(shown.stdout)
     assert document["healthy"] is True
-    assert {app["name"] for app in document["apps"]} == {"ArbHunter", "Sandbox", "LogRotate"}
+    assert {app["name"] for app in document["apps"]} == set(APPS)
 
     assert mode(checkout.root / "logs" / "arbhunter-out.log") == 0o600
     checkout.fleet("save")
     assert mode(checkout.pm2.home / "dump.pm2") == 0o600
 
     stopped = checkout.fleet("stop")
-    assert "Stopped: Sandbox ArbHunter LogRotate" in stopped.stdout
+    assert f"Stopped: {' '.join(APPS)}" in stopped.stdout
     assert all(gone(app.pid) for app in before.values())
     assert "Nothing runs." in checkout.fleet("stop").stdout
     assert checkout.fleet("status").returncode == 1
@@ -251,7 +256,7 @@ def test_plain_pm2_commands_work_from_any_directory(checkout: Checkout) -> None:
     file = str(checkout.root / "ecosystem.config.js")
     checkout.pm2.run("start", file)
     until(lambda: all(app.online for app in checkout.apps().values()), "all run")
-    assert set(checkout.apps()) == {"ArbHunter", "Sandbox", "LogRotate"}
+    assert set(checkout.apps()) == set(APPS)
     # The launcher sees the same daemon.
     assert "Nothing to start." in checkout.fleet("start").stdout
     checkout.pm2.run("restart", "ArbHunter")
@@ -391,7 +396,7 @@ def test_the_locks_agree_and_cover_what_is_asked_for() -> None:
     assert asked("runtime") <= set(runtime)
     assert asked("dev") <= set(dev)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {re.split(r"\[", name)[0] for name in project["dependencies"]}
+    declared = {re.split(r"[\[=<> ]", name)[0] for name in project["dependencies"]}
     assert declared == asked("runtime") - {"flit-core"}
 
 

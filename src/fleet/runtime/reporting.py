@@ -105,7 +105,7 @@ class Reporter:
     def _decision(self, event: ev.DecisionMade) -> None:
         for plan in event.opened:
             self._log.info(
-                self._opportunity,
+                "EXIT" if plan.exits else self._opportunity,
                 idea=plan.idea,
                 market=self._about(plan),
                 bundle=plan.bundle_id,
