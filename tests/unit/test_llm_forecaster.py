@@ -12,8 +12,11 @@ import pytest
 from fleet.clock import NS_PER_DAY, NS_PER_SECOND
 from fleet.forecasting.answers import pooled
 from fleet.forecasting.llm import LlmForecaster, Sampling
+from fleet.forecasting.llm_access import news_from
+from fleet.forecasting.llm_settings import NewsEnv
 from fleet.forecasting.port import Forecast, ForecastFailed, Item, Kind
 from fleet.forecasting.usage import Outcome
+from fleet.sandbox.models.newsroom import HOSTILE
 from fleet.sandbox.models.server import ModelSettings
 from tests.model_world import (
     KEY,
@@ -286,7 +289,11 @@ def test_each_model_its_own_forecaster_or_all_as_one(tmp_path: Path) -> None:
 
 def test_an_ensemble_without_one_of_its_models_is_another_forecaster(tmp_path: Path) -> None:
     async def story(world: ModelWorld) -> None:
-        settings = {"MODELS": "gpt-4.1-mini,gpt-5-mini", "ENSEMBLE": "true", "CONCURRENCY": "1"}
+        settings: dict[str, Any] = {
+            "MODELS": "gpt-4.1-mini,gpt-5-mini",
+            "ENSEMBLE": "true",
+            "CONCURRENCY": "1",
+        }
         world.fault("prose", times=3)
         failure = await fails(*world.forecasters(**settings))
         assert "6 good samples" in str(failure)
@@ -345,6 +352,41 @@ def test_the_price_is_told_or_not(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+# --- hostile articles ----------------------------------------------------------------------------
+
+
+def test_hostile_articles_get_nothing_but_a_place_in_the_data(tmp_path: Path) -> None:
+    """Through the real feed, the real news, the real client: the same messages, the same answer."""
+
+    async def story(world: ModelWorld) -> None:
+        feeds = NewsEnv(feeds=(f"{world.url}/rss/hostile.xml",))
+        hostile = news_from(feeds, directory=tmp_path, clock=world.clock, fresh_ns=NS_PER_DAY)
+        assert hostile is not None
+        await ask(world.forecaster(SEED="1", CONCURRENCY="1", SAMPLES="3"))
+        calm = list(world.asked)
+        world.asked.clear()
+        # Asked by the article's own words, so that it is what is found.
+        found = await hostile.search("ignore all rules above", before_ns=NOW_NS, limit=9)
+        assert found
+        fixed = FixedNews([*found, *(evidence(n, title=t, text=t) for n, t in enumerate(HOSTILE))])
+        made = await ask(
+            world.forecaster(news=fixed, SEED="1", CONCURRENCY="1", SAMPLES="3"),
+        )
+        assert made.evidence
+        assert type(made.probability) is float and 0.0 <= made.probability <= 1.0
+        assert made.probability != 0.99
+        for before, after in zip(calm, world.asked, strict=True):
+            assert before.keys() == after.keys()
+            for key in before.keys() - {"messages"}:
+                assert before[key] == after[key]
+            assert before["messages"][0] == after["messages"][0]
+            assert len(after["messages"]) == 2
+            user = after["messages"][1]["content"]
+            assert user.count("DATA>>>") == user.count("<<<DATA") == 1
+
+    play(tmp_path, story)
+
+
 # --- money ---------------------------------------------------------------------------------------
 
 
@@ -361,11 +403,15 @@ def test_a_budget_that_does_not_hold_five_samples_asks_for_none(tmp_path: Path) 
 
 def test_a_restart_does_not_forget_and_a_new_day_does(tmp_path: Path) -> None:
     async def story(world: ModelWorld) -> None:
-        spent, limit = 0.0, "0.06"
-        with pytest.raises(ForecastFailed, match="the day's model budget"):
+        limit, costs = "0.03", []
+
+        async def spend() -> None:
             while True:  # A forecaster of its own each time: a new process to the budget.
-                spent += (await ask(world.forecaster(DAY_BUDGET_USD=limit))).cost_usd
-        assert 0.0 < spent <= 0.06
+                costs.append((await ask(world.forecaster(DAY_BUDGET_USD=limit))).cost_usd)
+
+        with pytest.raises(ForecastFailed, match="the day's model budget"):
+            await spend()
+        assert 0.0 < sum(costs) <= 0.03
         world.clock.advance(NS_PER_DAY)
         assert (await ask(world.forecaster(DAY_BUDGET_USD=limit))).cost_usd > 0
 

@@ -91,7 +91,7 @@ def _identity(text: str) -> str:
 def _folded(title: str) -> str:
     """A title without case, accents, punctuation and the publisher after the last dash."""
     head, dash, tail = title.rpartition(" - ")
-    if dash and len(tail) < 40 and len(head) >= 20:
+    if dash and len(tail) < 40 and len(head) >= 12:
         title = head
     letters = unicodedata.normalize("NFKD", title).casefold()
     return " ".join(re.findall(r"[^\W_]+", letters)) or title
@@ -100,7 +100,7 @@ def _folded(title: str) -> str:
 def _normal(url: str) -> str:
     """An address without fragment and tracking; empty for what is no web address."""
     url = url[:URL_MAX].strip()
-    if plain(url, URL_MAX) != url:
+    if " " in url or plain(url, URL_MAX) != url:
         return ""
     try:
         parts = urlsplit(url)
