@@ -106,8 +106,8 @@ class DelayCost:
 class Evaluation:
     """All numbers of the report; ``boards`` and ``delays`` are None and empty without their data.
 
-    ``random_edges`` are those of the random lists, sorted; ``by_slippage`` the plain gate's list
-    and everybody at other slippages; ``categories`` is everybody's later part by category.
+    ``random_edges`` are those of the random lists, sorted; ``by_slippage`` what every list earns at
+    other slippages; ``categories`` is everybody's later part by category.
     """
 
     folder: str
@@ -120,7 +120,7 @@ class Evaluation:
     random_edges: tuple[float, ...]
     random_size: int
     untimed_later: int
-    by_slippage: Mapping[int, tuple[CopyResult, ...]]
+    by_slippage: Mapping[int, tuple[tuple[str, Interval | None], ...]]
     categories: Mapping[str, CopyResult]
     boards: BoardEvaluation | None = None
     delays: tuple[DelayCost, ...] = ()
@@ -178,9 +178,7 @@ def evaluate_leaders(folder: Path, options: Options) -> Evaluation:
         random_size=size,
         untimed_later=sum(_untimed(records, later)),
         by_slippage={
-            slippage: _lists(
-                scores, verdicts, later_copies(records.histories, split, Price(slippage))
-            )
+            slippage: _edges(lists, later_copies(records.histories, split, Price(slippage)))
             for slippage in SLIPPAGES
         },
         categories=_categories(later),
@@ -276,6 +274,16 @@ def _lists(
         copy_result("had paid before", won, later),
         copy_result(f"top {TOP} by P&L", [s.wallet for s in by_pnl[:TOP]], later),
         copy_result("everybody", list(later), later),
+    )
+
+
+def _edges(
+    lists: Sequence[CopyResult], later: Mapping[str, Sequence[MarketResult]]
+) -> tuple[tuple[str, Interval | None], ...]:
+    """The same lists at other prices."""
+    return tuple(
+        (one.name, edge_of([r for wallet in one.wallets for r in later.get(wallet, [])]))
+        for one in lists
     )
 
 

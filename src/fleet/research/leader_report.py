@@ -148,12 +148,9 @@ def _list_line(one: CopyResult) -> str:
 
 def _costs(e: Evaluation) -> list[str]:
     lines = ["What the costs do: cents a dollar at other slippages (dollars a share)"]
-    names = [one.name for one in e.lists]
-    for slippage, results in e.by_slippage.items():
+    for slippage, edges in e.by_slippage.items():
         told = "; ".join(
-            f"{name}: {100 * one.edge.estimate:+.1f}"
-            for name, one in zip(names, results, strict=True)
-            if one.edge is not None
+            f"{name}: {100 * edge.estimate:+.1f}" for name, edge in edges if edge is not None
         )
         lines.append(f"  {slippage / SCALE:.3f}  {told or 'nothing copied'}")
     if e.delays:
@@ -311,8 +308,8 @@ def to_json(e: Evaluation) -> dict[str, Any]:
         "lists": [_copy_json(one) for one in e.lists],
         "random": {"size": e.random_size, "edges": list(e.random_edges)},
         "by_slippage": {
-            str(slippage): [_copy_json(one) for one in results]
-            for slippage, results in e.by_slippage.items()
+            str(slippage): {name: interval_json(edge) for name, edge in edges}
+            for slippage, edges in e.by_slippage.items()
         },
         "categories": {name: _copy_json(one) for name, one in e.categories.items()},
         "delays": [

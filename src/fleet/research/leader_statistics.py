@@ -71,9 +71,8 @@ def cluster_interval(
     if clusters < 2:
         return Interval(estimate=estimate, low=-np.inf, high=np.inf, clusters=clusters)
     rng = np.random.default_rng(seed)
-    # How often each event is drawn: one multinomial a resample.
-    counts = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=DRAWS)
-    ratios = (counts @ pnl) / np.maximum(counts @ stake, 1e-12)
+    drawn = rng.integers(0, clusters, size=(DRAWS, clusters))
+    ratios = pnl[drawn].sum(axis=1) / np.maximum(stake[drawn].sum(axis=1), 1e-12)
     tail = (1 - level) / 2
     low, high = np.quantile(ratios, [tail, 1 - tail])
     return Interval(estimate=estimate, low=float(low), high=float(high), clusters=clusters)
@@ -105,12 +104,15 @@ def luck_p_value(bets: Sequence[Bet], *, together: bool = True, seed: int = SEED
     observed = sum(bet.pnl for bet in bets)
     keys = [bet.event if together else str(index) for index, bet in enumerate(bets)]
     names = {name: index for index, name in enumerate(dict.fromkeys(keys))}
-    draws = rng.random((DRAWS, len(names)))
-    coins = np.where(rng.random((DRAWS, len(names))) < 0.5, -1.0, 1.0)
+    # A row an event, so that one bet reads what lies together.
+    draws = rng.random((len(names), DRAWS))
+    coins = np.where(rng.random((len(names), DRAWS)) < 0.5, -1.0, 1.0)
     total = np.zeros(DRAWS)
     for key, bet in zip(keys, bets, strict=True):
-        column = names[key]
-        total += _replayed(bet, draws[:, column]) + bet.exited * coins[:, column]
+        row = names[key]
+        total += _replayed(bet, draws[row])
+        if bet.exited:
+            total += bet.exited * coins[row]
     # One is added to both: the observed history is itself one of the ways it could have gone.
     reached = int(np.count_nonzero(total >= observed - 1e-9))
     return (reached + 1) / (DRAWS + 1)
