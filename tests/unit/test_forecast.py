@@ -411,6 +411,16 @@ def test_other_ideas_holdings_are_left_alone() -> None:
 # --- the rest -----------------------------------------------------------------------------------
 
 
+def test_what_was_shown_is_told_in_words() -> None:
+    stage = Stage()
+    tell = stage.bot.trader.verdict
+    assert tell() == "forecasts: none judged yet"
+    stage.hear(1, weight="0")
+    assert tell() == "forecasts: no edge found in any of 1; nothing is staked"
+    stage.hear(2)
+    assert tell() == "forecasts: 1 bets, no edge in 1 of 2"
+
+
 def test_market_data_alone_moves_nothing() -> None:
     stage = held()
     stage.wait(MINUTE)

@@ -10,7 +10,7 @@ from fleet.domain import events as ev
 from fleet.domain.commands import Command, RequestForecast
 from fleet.domain.events import TradingState
 from fleet.domain.instruments import MarketId, OutcomeSet, SetId, Universe
-from fleet.domain.units import SCALE, Price
+from fleet.domain.units import SCALE, Price, Qty
 from tests.builders import NS, market_id, no, trading, universe, yes
 from tests.forecast_bot import DAY, MINUTE, Stage, asked, forecast
 
@@ -148,6 +148,17 @@ def test_held_markets_come_first_whatever_their_books_the_oldest_forecast_before
     stage.quote(2, "0.30", "0.60")
     stage.wait(30 * MINUTE)
     assert round_of(stage)[:3] == ["m3", "m2", "m1"]
+
+
+def test_what_is_too_little_to_sell_needs_no_forecast() -> None:
+    stage = Stage(world(2), per_round=1, max_bet=5 * SCALE)
+    stage.bet(2)
+    stage.quote(2, "0.40", "0.60")
+    (standing,) = stage.view.standing.values()
+    standing.legs[0].left = Qty(5 * SCALE)
+    assert asked(stage.tick(20 * MINUTE)) == ["m2"]
+    standing.legs[0].left = Qty(5 * SCALE - 1)
+    assert asked(stage.tick(20 * MINUTE)) == ["m1"]
 
 
 def test_more_held_markets_than_a_round_has_take_turns() -> None:

@@ -135,7 +135,9 @@ class ForecastTrader:
             return "forecasts: none judged yet"
         if counters.no_edge == judged:
             return f"forecasts: no edge found in any of {judged}; nothing is staked"
-        return f"forecasts: {counters.forecast_bets} bets, no edge in {counters.no_edge} of {judged}"
+        return (
+            f"forecasts: {counters.forecast_bets} bets, no edge in {counters.no_edge} of {judged}"
+        )
 
     def _look(
         self,
@@ -330,10 +332,18 @@ class ForecastTrader:
 
 
 def _held(view: View) -> tuple[MarketId, ...]:
-    """The markets with a bet, standing or under way."""
-    keys = [one.key for one in view.standing.values() if one.idea == IDEA]
+    """The markets with a bet, standing or under way; what is too little to sell is not held."""
+    keys = [one.key for one in view.standing.values() if one.idea == IDEA and _sellable(one, view)]
     keys += [one.plan.key for one in view.open_bundles.values() if one.plan.idea == IDEA]
     return tuple(MarketId(key) for key in dict.fromkeys(keys))
+
+
+def _sellable(standing: Standing, view: View) -> bool:
+    """Whether the venue would take an order for what is left, so that a forecast could matter."""
+    return any(
+        view.knows(leg.instrument_id) and leg.left >= view.instrument(leg.instrument_id).min_qty
+        for leg in standing.legs
+    )
 
 
 def _quoted(book: Book) -> bool:
