@@ -22,8 +22,13 @@ from fleet.venues.polymarket.chain import (
 )
 from fleet.venues.polymarket.chain_account import ChainAccount, approve_missing
 from fleet.venues.polymarket.chain_contracts import Contract
+from fleet.venues.polymarket.chain_transactions import TransactionSigner
+from fleet.venues.polymarket.contracts import POLYGON
+from fleet.venues.polymarket.guard import GuardCode, GuardRefused
+from fleet.venues.polymarket.keys import SecretKey
+from fleet.venues.polymarket.live_operations import Operations
 from fleet.venues.port import TransportFailed
-from tests.chain_world import ChainWorld, legs, opened, operation, serving, signer
+from tests.chain_world import KEY, ChainWorld, legs, opened, operation, serving, signer
 
 WALLET = signer().address
 
@@ -438,6 +443,39 @@ def test_what_never_left_is_told_apart() -> None:
             assert list(operations.unresolved) == [prepared.transaction_hash]
             operations.forget(prepared)
             assert list(operations.unresolved) == []
+        world.close()
+
+    asyncio.run(scene())
+
+
+def test_what_was_signed_under_a_lease_does_not_leave_without_it() -> None:
+    """Chaos seed 10: stopped between the signature and the node, until another had the lease."""
+    held = True
+
+    def permit() -> None:
+        if not held:
+            raise GuardRefused(GuardCode.LEASE_LOST, "superseded")
+
+    async def scene() -> None:
+        nonlocal held
+        world = ChainWorld.make()
+        world.give(WALLET, 100)
+        market = world.market(neg_risk=False)
+        split = operation(OperationKind.SPLIT, mint=legs(market, 40), dollars="-40")
+        async with serving(world) as url, opened(url) as node:
+            guarded = TransactionSigner(SecretKey(KEY), chain_id=POLYGON, permit=permit)
+            operations = ChainOperations(guarded, node, world.universe())
+            prepared = await operations.prepare(split)
+            held = False
+            sent = await Operations._send(operations, prepared)
+            assert (sent.status, "LEASE_LOST" in sent.reason) == (SendStatus.UNSENT, True)
+            with pytest.raises(GuardRefused, match="LEASE_LOST"):
+                await operations.send(prepared)
+            world.blocks(6)
+            found = await operations.outcome(prepared.transaction_hash)
+            assert found.status is ChainStatus.UNKNOWN
+            held = True
+            assert await settle(world, operations, prepared) is ChainStatus.CONFIRMED
         world.close()
 
     asyncio.run(scene())

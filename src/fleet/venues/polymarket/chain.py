@@ -251,7 +251,8 @@ class ChainOperations:
     # --- sending and asking ------------------------------------------------------------------
 
     async def send(self, prepared: PreparedOperation) -> Sent:
-        """Hand a prepared transaction to the node. The same again is harmless."""
+        """Hand a prepared transaction to the node; harmless again. Raises as the signer's permit."""
+        self._signer.permit()
         first = prepared.transaction_hash not in self._tried
         self._open.setdefault(prepared.transaction_hash, prepared.nonce)
         self._tried.add(prepared.transaction_hash)
@@ -381,10 +382,7 @@ class ChainOperations:
             )
         )  # fmt: skip
         prepared = PreparedOperation(
-            operation_id=name,
-            transaction_hash=signed.transaction_hash,
-            nonce=nonce,
-            raw=signed.raw,
+            operation_id=name, transaction_hash=signed.transaction_hash, nonce=nonce, raw=signed.raw
         )
         self._open[signed.transaction_hash] = nonce
         self._signed[signed.transaction_hash] = prepared

@@ -145,13 +145,14 @@ class TransactionSigner:
     def __init__(
         self, key: SecretKey, *, chain_id: int, permit: Callable[[], None] = lambda: None
     ) -> None:
-        """``permit`` is asked before every signature and raises where there must be none.
+        """``permit`` is asked before every signature, and before what was signed leaves; it raises
+        where neither may be.
 
         Raises ``ContractError`` for a chain without Polymarket's adapters.
         """
         require_polygon(chain_id)
         self._key = key
-        self._permit = permit
+        self.permit: Final = permit
         self.address: Final = key.address
         self.chain_id: Final = chain_id
         asked = (approval.call for approval in required_approvals(chain_id))
@@ -168,7 +169,7 @@ class TransactionSigner:
     def sign(self, transaction: Transaction) -> SignedTransaction:
         """Sign what an account of this fleet may do. Raises ``SigningError`` for anything else."""
         self._check(transaction)
-        self._permit()
+        self.permit()
         signature = self._key.sign_digest(transaction.digest)
         return assemble(transaction, signature, self.address)
 

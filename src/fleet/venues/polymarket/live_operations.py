@@ -43,7 +43,7 @@ class OperationsPort(Protocol):
         ...
 
     async def send(self, prepared: PreparedOperation) -> Sent:
-        """Hand it to the network, perhaps again."""
+        """Hand it to the network, perhaps again. Raises ``GuardRefused`` without the lease."""
         ...
 
     async def outcome(self, transaction_hash: str) -> ChainOutcome:
@@ -118,7 +118,7 @@ class Operations:
             if not self._journal([signed]):
                 return
             self._hashes[request.operation_id] = (request, prepared.transaction_hash)
-            while (sent := await self._port.send(prepared)).status is SendStatus.UNSENT:
+            while (sent := await self._send(self._port, prepared)).status is SendStatus.UNSENT:
                 self._log.warning("OPERATION not sent yet", operation=request.operation_id,
                                   reason=sent.reason)  # fmt: skip
                 await asyncio.sleep(LOOK_S)
@@ -127,6 +127,14 @@ class Operations:
                 self._reject(request, f"refused by the chain: {sent.reason}")
                 return
             await self.watch(request, prepared.transaction_hash)
+
+    @staticmethod
+    async def _send(port: OperationsPort, prepared: PreparedOperation) -> Sent:
+        """Hand it over; without the wallet's lease it is unsent, however long ago it was signed."""
+        try:
+            return await port.send(prepared)
+        except GuardRefused as refusal:
+            return Sent(status=SendStatus.UNSENT, reason=str(refusal))
 
     async def _prepare(self, request: RunOperation) -> PreparedOperation | None:
         """The signed transaction; nothing if there is none, and the operation is rejected then."""
