@@ -24,6 +24,8 @@ MS: Final = 1_000_000
 _META: Final = "setting"
 PLACES: Final = frozenset({"FLEET_HOME", "FLEET_DATA"})
 """Names of directories that the environment, not ``.env``, may hold."""
+FOREIGN: Final = frozenset({"OPENAI_API_KEY", "OPENROUTER_API_KEY", "DATABASE_URL"})
+"""Settings named by others: an ``OPENAI_ORG_ID`` beside them is no misspelt setting of ours."""
 
 
 LEDGER_MODE: Final = "paper-venue"
@@ -156,7 +158,7 @@ def unknown_keys(
     prefix is found too.
     """
     keys = {spec.key for kind in known for _, spec in settings_of(kind)}
-    prefixes = tuple(sorted({key.split("_", 1)[0] + "_" for key in keys}))
+    prefixes = tuple(sorted({key.split("_", 1)[0] + "_" for key in keys - FOREIGN}))
     problems = []
     for key in sorted(mapping):
         if (ours or key.startswith(prefixes)) and key not in keys | PLACES:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fleet.clock import ManualClock
-from fleet.config import ConfigError, load
+from fleet.config import ConfigError, load, unknown_keys
 from fleet.forecasting.llm import LlmForecaster
 from fleet.forecasting.llm_access import forecaster_from, forecasters_from, news_from
 from fleet.forecasting.llm_settings import LlmEnv, NewsEnv
@@ -115,6 +115,14 @@ def test_no_key_is_shown(tmp_path: Path) -> None:
     env = load(LlmEnv, {"POLYAI_LLM_API_KEY": "sk-hidden", "OPENAI_API_KEY": "sk-hidden"})
     found = forecasters_from(env, directory=tmp_path, clock=ManualClock(NOW_NS))
     assert "sk-hidden" not in repr(env) + repr(found) + repr(vars(found[0]._access.endpoint))
+
+
+def test_others_variables_are_no_misspelt_settings_of_ours() -> None:
+    known = [LlmEnv, NewsEnv]
+    assert unknown_keys({"OPENAI_BASE_URL": "x", "OPENAI_ORG_ID": "y"}, known) == []
+    assert "POLYAI_LLM_MODELS" in unknown_keys({"POLYAI_LLM_MODEL": "x"}, known)[0]
+    # In .env, which holds nothing but ours, they are.
+    assert unknown_keys({"OPENAI_API_KEYS": "x"}, known, ours=True) != []
 
 
 # --- news ----------------------------------------------------------------------------------------
