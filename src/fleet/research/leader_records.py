@@ -232,8 +232,9 @@ def _resolutions(picks: Iterable[_Pick], left_out: Counter[str]) -> dict[str, Re
     for pick in picks:
         winners.setdefault(pick.market, set()).add(pick.outcome if pick.won else 1 - pick.outcome)
         if pick.known_ns is not None:
-            # The latest of several: nothing is known before everybody agrees that it is.
-            known[pick.market] = max(known.get(pick.market, 0), pick.known_ns)
+            # The earliest of several. The latest would be careful too, but a row of the future
+            # could then change what was known before it.
+            known[pick.market] = min(known.get(pick.market, pick.known_ns), pick.known_ns)
     found = {}
     for market, sides in winners.items():
         if len(sides) != 1:
