@@ -1,4 +1,4 @@
-"""``fleet evaluate forecasts``: judge a forecaster against the market's price on resolved questions.
+"""``fleet evaluate forecasts``: judge a forecaster against the price on resolved questions.
 
 Reads a parquet file of resolved questions, fits on the earlier part, reports on the later part and
 ends in a verdict; "no edge found" is a proper one. The retrieval memory it needs is made in a
@@ -65,6 +65,10 @@ def run(args: argparse.Namespace) -> int:
     from fleet.research.forecast_questions import QuestionFileError
     from fleet.research.forecast_report import render, to_json
 
+    for path in (args.json, args.png):
+        # Before, not after: the forecasts of a language model take an hour and cost money.
+        if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+            return _fail(f"cannot write {path}; name a file in a folder that is there and writable")
     try:
         evaluation = _evaluate(args)
         if args.json is not None:
@@ -77,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     except (QuestionFileError, MemoryFailed) as error:
         return _fail(str(error))
     except OSError as error:
-        return _fail(f"cannot write: {error}; name a file in a folder that is there and writable")
+        return _fail(f"cannot write: {error}; make room or name a file elsewhere")
     print(render(evaluation), end="")
     return 0
 

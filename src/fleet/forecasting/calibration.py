@@ -6,11 +6,13 @@ category may be bet on only where that is shown (decision 0019):
 
 1. at least ``MIN_QUESTIONS`` questions of at least ``MIN_EVENTS`` events with a price;
 2. the 95 % interval of the Brier difference, by a bootstrap over events, lies below 0;
-3. Holm's correction over the pool and all categories of the forecaster leaves p below 0.05.
+3. Holm's correction over the categories that have so many leaves p below 0.05.
 
-A category that does not pass itself may use its own shrunk weight if the pool passes, it has
-``MIN_OWN`` questions and its own difference is in favour. Everywhere else the weight is 0, the
-blend is the price exactly, and the verdict says "no edge found" with the figures.
+All categories together are judged as one more, for questions without a category.
+
+What the pool shows does not carry over to a category that has not shown it: skill at one kind of
+question says little about another. Everywhere else the weight is 0, the blend is the price exactly,
+and the verdict says "no edge found" with the figures.
 
 Given the same records in any order, and the same seed, the result is the same. It must not see a
 record whose outcome was not known when the fit is used: that is the caller's to leave out.
@@ -49,8 +51,7 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 MIN_QUESTIONS: Final = 50
 MIN_EVENTS: Final = 30
-"""Fewer clusters than about 30 make clustered intervals too narrow (Cameron, Gelbach and Miller)."""
-MIN_OWN: Final = 20
+"""Fewer clusters than about 30 make clustered intervals too narrow (Cameron, Gelbach, Miller)."""
 SIGNIFICANCE: Final = 0.05
 
 
@@ -191,13 +192,11 @@ def _fit_forecaster(name: str, records: Sequence[Resolved], seed: int) -> list[E
     ours = brier(blend_out_of_sample(priced), priced.outcome)
     theirs = brier(priced.price, priced.outcome)
     shown = {category: _compare(priced, ours - theirs, category, seed) for category in lines}
-    adjusted = dict(zip(shown, holm([one.p_value for one in shown.values()]), strict=True))
-    passes = {category: _passes(shown[category], adjusted[category]) for category in lines}
+    adjusted = _adjusted(shown)
     found = []
     for category, line in lines.items():
         mine = shown[category]
-        by_pool = passes[POOLED] and mine.questions >= MIN_OWN and mine.mean < 0.0
-        weight = line.w if passes[category] or (category != POOLED and by_pool) else 0.0
+        weight = line.w if _passes(mine, adjusted[category]) else 0.0
         own = _members(rows, category)
         of_priced = _members(priced, category)
         found.append(
@@ -236,13 +235,19 @@ def _compare(priced: Rows, difference: Floats, category: str, seed: int) -> Pair
     return paired(difference[own], part.weight, part.event.tolist(), seed=seed)
 
 
+def _enough(shown: Paired) -> bool:
+    return shown.questions >= MIN_QUESTIONS and shown.events >= MIN_EVENTS
+
+
+def _adjusted(shown: Mapping[str, Paired]) -> dict[str, float]:
+    """p-values over the categories that can pass; of the pool its own, of the others 1."""
+    judged = [name for name in shown if name != POOLED and _enough(shown[name])]
+    family = dict(zip(judged, holm([shown[name].p_value for name in judged]), strict=True))
+    return {**dict.fromkeys(shown, 1.0), **family, POOLED: shown[POOLED].p_value}
+
+
 def _passes(shown: Paired, adjusted: float) -> bool:
-    return (
-        shown.questions >= MIN_QUESTIONS
-        and shown.events >= MIN_EVENTS
-        and shown.high < 0.0
-        and adjusted < SIGNIFICANCE
-    )
+    return _enough(shown) and shown.high < 0.0 and adjusted < SIGNIFICANCE
 
 
 def _name(category: str) -> str:
@@ -261,8 +266,7 @@ def _verdict(name: str, category: str, shown: Paired, weight: float, adjusted: f
         )
     if weight > 0.0:
         return f"edge found: {figures}"
-    few = shown.questions < MIN_QUESTIONS or shown.events < MIN_EVENTS
-    cause = f" (fewer than {MIN_QUESTIONS} of {MIN_EVENTS})" if few else ""
+    cause = "" if _enough(shown) else f" (fewer than {MIN_QUESTIONS} of {MIN_EVENTS})"
     return f"no edge found: {figures}{cause}"
 
 

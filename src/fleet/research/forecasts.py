@@ -105,8 +105,11 @@ def evaluate_forecasts(
         _forecast_parts(contender, BaseRateForecaster(memory, until_ns=parts.split_ns), parts)
     )
     failed = [text for said in (*earlier, *later) for text in said.failure]
-    record = [_resolved(one, said.probability, contender.name)
-              for one, said in zip(parts.earlier, earlier, strict=True) if not said.failure]  # fmt: skip
+    record = [
+        _resolved(one, said.probability, contender.name)
+        for one, said in zip(parts.earlier, earlier, strict=True)
+        if not said.failure
+    ]
     kept = [i for i, said in enumerate(later) if not said.failure]
     if not record or len({parts.later[i].outcome for i in kept}) < 2:
         raise QuestionFileError(
@@ -159,7 +162,7 @@ class _Said:
 async def _forecast_parts(
     contender: Contender, base_rate: Forecaster, parts: Parts
 ) -> tuple[list[_Said], list[_Said], list[_Said]]:
-    """All in one loop: what a language model's client opens belongs to the loop it was opened in."""
+    """All in one loop: what the client of a language model opens belongs to one loop."""
     return (
         await _forecast_all(contender.walking, parts.earlier),
         await _forecast_all(contender.fixed, parts.later),
