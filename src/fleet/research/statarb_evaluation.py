@@ -17,7 +17,7 @@ permutation tests below a level divided by the number of kinds (Bonferroni).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import pairwise
@@ -45,11 +45,11 @@ from fleet.strategies.statarb_relations import Kind, Relations
 FOLDS: Final = 3
 LEVEL: Final = 0.05
 LEAST_TRADES: Final = 20
-LEAST_GROUPS: Final = 5
+LEAST_GROUPS: Final = 8
 GRID: Final = (
     (2 * SCALE, 1), (5 * SCALE // 2, 1), (2 * SCALE, 2), (5 * SCALE // 2, 2),
 )  # fmt: skip
-"""What may be chosen on the earlier part: entry z, and by how much the window is longer."""
+"""What may be chosen on the earlier part: entry z, and into how many parts the window is cut."""
 
 
 class Way(Enum):
@@ -150,8 +150,8 @@ def evaluate_recording(
         way: tuple(_run(recording, settings, way, options.touch) for settings in grid)
         for way in Way
     }
-    bounds = _bounds(recording, grid[0], options.folds)
-    folds = tuple(_choose(runs[Way.JUDGED], start, stop) for start, stop in pairwise(bounds[1:]))
+    bounds = _bounds(recording, grid[-1], options.folds)
+    folds = tuple(_choose(runs, start, stop) for start, stop in pairwise(bounds[1:]))
     prices = MiddlePrices(recording)
     outcomes: dict[tuple[Way, Kind | None], Outcome] = {}
     for way in Way:
@@ -181,11 +181,11 @@ def _grid(base: StatArbSettings) -> tuple[StatArbSettings, ...]:
             replace(
                 base,
                 entry_z=entry_z,
-                formation=base.formation * longer,
-                validation=base.validation * longer,
+                formation=base.formation // parts,
+                validation=base.validation // parts,
             )
         )
-        for entry_z, longer in GRID
+        for entry_z, parts in GRID
     )
 
 
@@ -221,17 +221,27 @@ def _bounds(recording: QuoteRecording, shortest: StatArbSettings, folds: int) ->
     return [*starts, times[-1] + 1]
 
 
-def _choose(runs: Sequence[Backtest], start_s: int, stop_s: int) -> Fold:
-    """The setting whose trades had made most by ``start_s``; the first one if none had traded."""
-    ended = [[t for t in run.trades if t.closed_s < start_s and not t.open] for run in runs]
-    nets = [sum(t.net for t in trades) for trades in ended]
-    traded = [i for i, trades in enumerate(ended) if trades]
-    best = max(traded, key=lambda i: (nets[i], -i)) if traded else 0
+def _choose(runs: Mapping[Way, Sequence[Backtest]], start_s: int, stop_s: int) -> Fold:
+    """The setting whose judged trades had made most by ``start_s``.
+
+    If none had traded, the one of which most signals had run their course: it can say most.
+    """
+    ended = {
+        way: [[t for t in run.trades if t.closed_s < start_s and not t.open] for run in runs[way]]
+        for way in (Way.JUDGED, Way.SIGNALS)
+    }
+    judged, signals = ended[Way.JUDGED], ended[Way.SIGNALS]
+    nets = [sum(t.net for t in trades) for trades in judged]
+    traded = [i for i, trades in enumerate(judged) if trades]
+    if traded:
+        best = max(traded, key=lambda i: (nets[i], -i))
+    else:
+        best = max(range(len(signals)), key=lambda i: (len(signals[i]), -i))
     return Fold(
         start_s=start_s,
         stop_s=stop_s,
         chosen=best,
-        fit_trades=len(ended[best]),
+        fit_trades=len(judged[best]),
         fit_net=Cash(nets[best]),
     )
 

@@ -39,7 +39,7 @@ from fleet.venues.polymarket.ladders import Candidate, find_ladders
 
 NS: Final = 1_000_000_000
 GONE_S: Final = 900
-"""A market that was not polled for so long has no book any more (polls are 2 to 3 minutes apart)."""
+"""A market that was not polled for so long has no book any more; polls are 1 to 3 minutes apart."""
 REFERENCE_S: Final = 600
 """An underlying's price older than this is not known."""
 LEAST_QUOTES: Final = 40

@@ -51,8 +51,8 @@ def _head(evaluation: StatArbEvaluation) -> list[str]:
     markets = len(r.universe.markets)
     return [
         f"Statistical arbitrage in {evaluation.folder}",
-        (f"  {r.rows:,} quotes of {markets} markets ({r.listed} listed; events none of whose markets"
-        " could be a leg are left out)"),
+        (f"  {r.rows:,} quotes of {markets} markets ({r.listed} listed; events without any market"
+        " that could be a leg are left out)"),
         (f"  {_time(r.polls[0].at_s)} to {_time(r.polls[-1].at_s)} UTC, {len(r.polls)} polls, a"
         f" market every {r.spacing_s} s"),
     ]  # fmt: skip
@@ -94,7 +94,7 @@ def _walk(evaluation: StatArbEvaluation) -> list[str]:
 
 def _fitted(fold: Fold) -> str:
     if not fold.fit_trades:
-        return "no trade yet, the first setting"
+        return "no trade yet; it had most signals"
     return f"{fold.fit_trades} trades had made {format_dollars(fold.fit_net)}"
 
 
@@ -140,8 +140,8 @@ def _limits(evaluation: StatArbEvaluation) -> list[str]:
         (f"  {touch} shares at each best price and nothing behind it; the NO book mirrors the YES"
         " book; the books between two polls are those of the poll before."),
         f"  Taker fees shares x rate x p x (1 - p) on the way in and out, by category: {fees}.",
-        (f"  p shift: the same positions at other times, middle prices, before costs; p sign: random"
-        f" signs on each group's net; {DRAWS} draws, seed {SEED}."),
+        ("  p shift: the same positions at other times, middle prices, before costs; p sign:"
+        f" random signs on each group's net; {DRAWS} draws, seed {SEED}."),
         ("  What was open at the end counts at its bids after fees, at its outcome where known, at"
         " nothing without a bid."),
     ]  # fmt: skip
@@ -159,8 +159,8 @@ def _verdict(evaluation: StatArbEvaluation) -> list[str]:
         return lines
     why = f"{judged.trades} trades made {format_dollars(judged.net)} after costs"
     lines.append(
-        f"  {NO_EDGE.capitalize()}: {why}. Without proof and whatever it costs, {signals.trades} signals"
-        f" gained {signals.gross:.2f} at middle prices and {format_dollars(signals.net)} after"
+        f"  {NO_EDGE.capitalize()}: {why}. Without proof and whatever it costs,"
+        f" {signals.trades} signals gained {signals.gross:.2f} at middle prices and {format_dollars(signals.net)} after"
         " costs. Nothing may be staked on this."
     )
     lines.append(

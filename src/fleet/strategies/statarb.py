@@ -60,8 +60,8 @@ class StatArbSettings:
     scan_ns: int = 5 * MINUTE_NS
     refit_ns: int = 30 * MINUTE_NS
     step_ns: int = 3 * MINUTE_NS
-    formation: int = 60
-    validation: int = 40
+    formation: int = 120
+    validation: int = 80
     entry_z: int = 2 * SCALE
     exit_z: int = SCALE // 2
     stop_z: int = 5 * SCALE

@@ -37,7 +37,7 @@ from fleet.strategies.statarb_statistics import (
     moments,
 )
 
-FORMATION_LEVEL: Final = 0.05
+FORMATION_LEVEL: Final = 0.10
 """What a spread must reach on the part it is chosen on; the proof comes from the other part."""
 COVERED: Final = 0.8
 """The share of the steps of each part in which every leg must have been quoted."""
@@ -47,8 +47,9 @@ DRIFT: Final = 1.0
 """How many standard deviations the level may move between the parts."""
 MOVES: Final = 8
 """In how many steps of the formation part a market must have moved to be paired."""
-CORRELATION: Final = 0.3
-"""The least correlation of changes worth a test; lower ones only cost multiplicity."""
+CLOSENESS: Final = 0.5
+"""The least share of two markets' variance that a one-for-one spread takes away, to be worth a test:
+the distance of Gatev, Goetzmann and Rouwenhorst (2006), as a share."""
 _VOLATILITIES: Final = (0.05, 4.0, 48)
 """Yearly: from, to, how many between; six per cent apart."""
 _STRIP_ROWS: Final = 12
@@ -81,7 +82,8 @@ class Tested:
     half_life: int
     proven: bool
     broken: bool
-    """Whether it failed out of sample; what could not be tested is not broken."""
+    """Whether it failed out of sample, and over the whole window too: the later part alone is too
+    short to condemn what it once proved. What could not be tested is not broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +160,7 @@ def _test(
         formation_p[pairs] = _engle_granger(history, [tried[i] for i in pairs], settings)
     validation = adf_statistics(late)
     validation_p = adf_p_values(validation)
+    doubtful = np.minimum(validation_p, adf_p_values(adf_statistics(series)))
     lives = half_lives(series)
     early_mean, early_sigma = moments(early)
     late_mean, _ = moments(late)
@@ -182,7 +185,7 @@ def _test(
             validation_p=validation_p[i].item() if known[i] else math.nan,
             half_life=round(lives[i] * SCALE) if lives[i] <= longest else 0,
             proven=bool(proven[i]),
-            broken=bool(known[i] and validation_p[i] > settings.broken_level / SCALE),
+            broken=bool(known[i] and doubtful[i] > settings.broken_level / SCALE),
         )
         for i, one in enumerate(tried)
     }
@@ -294,22 +297,23 @@ def _strip_volatilities(
 def _pairs(
     history: History, relations: Relations, covered: Bools, settings: FitSettings
 ) -> list[Relation]:
-    """The pairs whose changes went together most on the formation part, best first."""
+    """The pairs whose prices kept together most on the formation part, best first."""
     window = settings.formation + settings.validation
-    changes = np.diff(history.mids[-window : -settings.validation], axis=0)
-    moved = np.where(np.isfinite(changes), changes, 0.0)
-    lively = covered & ((moved != 0).sum(axis=0) >= MOVES)
+    early = history.mids[-window : -settings.validation]
+    changes = np.diff(early, axis=0)
+    lively = covered & ((np.isfinite(changes) & (changes != 0)).sum(axis=0) >= MOVES)
     columns = np.flatnonzero(lively)
     if len(columns) < 2 or settings.max_pairs <= 0:
         return []
-    chosen = moved[:, columns]
-    chosen = chosen - chosen.mean(axis=0)
-    chosen = chosen / np.sqrt((chosen * chosen).sum(axis=0))
-    together = chosen.T @ chosen
+    level = early[:, columns] - moments(early[:, columns].T)[0]
+    level = np.where(np.isfinite(level), level, 0.0)
+    shared = level.T @ level
+    variance = shared.diagonal()
+    together = 2.0 * shared / (variance[:, None] + variance[None, :])
     names = [relations.related(history.markets[i]) for i in columns]
     codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
     group = np.array([codes[name] for name in names])
-    allowed = (group[:, None] == group[None, :]) & (np.abs(together) >= CORRELATION)
+    allowed = (group[:, None] == group[None, :]) & (np.abs(together) >= CLOSENESS)
     first, second = np.nonzero(np.triu(allowed, k=1))
     strength = np.abs(together[first, second])
     best = np.lexsort((second, first, -strength))[: settings.max_pairs]
