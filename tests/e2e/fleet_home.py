@@ -21,7 +21,6 @@ from fleet.config import Paths
 from fleet.ops import health
 from tests.e2e.pm2_home import ROOT, Pm2, gone, until
 
-RUN = ROOT / "run_arbhunter.py"
 SETTINGS: Mapping[str, str] = {
     "PAPER_CASH_USD": "1000000",
     "PAPER_MINED_MS": "400",
@@ -53,8 +52,9 @@ def free_port() -> int:
 class FleetHome:
     """One home: ``.env``, ``var/`` and ``logs/``."""
 
-    def __init__(self, root: Path, **settings: str) -> None:
+    def __init__(self, root: Path, *, slug: str = "arbhunter", **settings: str) -> None:
         self.root = root
+        self.slug = slug
         self.paths = Paths(root=root)
         self.port = free_port()
         self.env = {
@@ -94,10 +94,10 @@ class FleetHome:
 
     @contextmanager
     def bot(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """ArbHunter without PM2; killed at the end if it still runs."""
-        out = (self.paths.logs / "arbhunter-out.log").open("ab")
+        """The bot without PM2; killed at the end if it still runs."""
+        out = (self.paths.logs / f"{self.slug}-out.log").open("ab")
         process = subprocess.Popen(
-            [sys.executable, str(RUN), *arguments],
+            [sys.executable, str(ROOT / f"run_{self.slug}.py"), *arguments],
             env=self.env, stdout=out, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
@@ -127,21 +127,21 @@ class FleetHome:
         return status.pid if fresh and healthy else 0
 
     def ready(self, *, after: int = 0, pid: int | None = None, within_s: float = 20.0) -> int:
-        """Wait until ArbHunter is ready as another process than ``after``; its pid."""
+        """Wait until the bot is ready as another process than ``after``; its pid."""
         return until(
-            lambda: found if (found := self._ready("arbhunter", pid)) != after else 0,
-            f"ArbHunter is ready\n{self.tail()}",
+            lambda: found if (found := self._ready(self.slug, pid)) != after else 0,
+            f"{self.slug} is ready\n{self.tail()}",
             within_s,
         )
 
     def status(self) -> dict[str, Any]:
         """The bot's status file."""
-        found: dict[str, Any] = json.loads(self.paths.status("arbhunter").read_text())
+        found: dict[str, Any] = json.loads(self.paths.status(self.slug).read_text())
         return found
 
     def log(self) -> str:
         """The bot's log so far."""
-        file = self.paths.logs / "arbhunter.log"
+        file = self.paths.logs / f"{self.slug}.log"
         return file.read_text() if file.exists() else ""
 
     def tail(self) -> str:
