@@ -129,6 +129,9 @@ class CachedEmbedder:
                 with suppress(MemoryFailed), self._file.change("count in"):
                     self._tell()
         self._file.close()
+        close = getattr(self.inner, "close", None)
+        if close is not None:
+            close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -140,9 +143,8 @@ class CachedEmbedder:
                 "SELECT vector FROM embedding WHERE embedder = ? AND text_hash = ?",
                 (self.name, key),
             ):
-                vector = np.frombuffer(blob, dtype="<f4")
-                if vector.shape == (self.dim,):  # Else it is made again.
-                    found[key] = vector
+                if len(blob) == 4 * self.dim:  # Else it is made again.
+                    found[key] = np.frombuffer(blob, dtype="<f4")
         self.hits += len(found)
         return found
 

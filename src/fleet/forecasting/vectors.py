@@ -19,7 +19,7 @@ import os
 import struct
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 import numpy as np
@@ -40,6 +40,22 @@ FEW: Final = 8
 def rounding(dim: int) -> float:
     """The largest error of a float32 inner product of unit rows: 2 n u (Higham 2002, 3.1)."""
     return 2 * dim * 2.0**-24
+
+
+def unit_rows(vectors: NDArray[Any], *, count: int, dim: int, who: str) -> NDArray[np.float32]:
+    """``vectors`` as float32 rows of length 1. Raises ``MemoryFailed`` for any other shape."""
+    if vectors.shape != (count, dim):
+        raise MemoryFailed(
+            f"{who} answered with vectors of shape {vectors.shape}, not {(count, dim)}: set"
+            " POLYAI_EMBEDDING_DIM to the length of the model's vectors"
+        )
+    if not np.isfinite(vectors).all():
+        raise MemoryFailed(f"{who} answered with numbers that are not finite: try another model")
+    wide = vectors.astype(np.float64)
+    lengths = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+    lengths[lengths == 0] = 1.0
+    rows: NDArray[np.float32] = (wide / lengths).astype(np.float32)
+    return rows
 
 
 def exact(rows: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float64]:
