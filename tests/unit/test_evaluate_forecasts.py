@@ -1,9 +1,11 @@
 """`fleet evaluate forecasts` on files made here: what it finds, what it refuses, what it writes."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ from fleet.research.forecast_questions import (
     record_end_ns,
     text_of,
 )
+from fleet.sandbox.models.server import ModelServer
 from tests.forecast_world import file_rows, write_file
 
 Rows = list[dict[str, Any]]
@@ -126,6 +129,39 @@ def test_a_language_model_without_a_key_names_the_setting(fair: Path, tmp_path: 
     assert done.returncode == 2
     assert "POLYAI_LLM_API_KEY" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_language_model_is_asked_and_judged_like_the_others(tmp_path: Path) -> None:
+    """Over real HTTP against the local model server, whose answers are the price and noise."""
+    path = write_file(tmp_path / "few.parquet", file_rows(48))
+    words = ["-m", "fleet.cli.main", "evaluate", "forecasts", "--data", str(path),
+             "--model", "llm:gpt-5-mini", "--json", str(tmp_path / "n.json")]  # fmt: skip
+
+    async def story() -> tuple[int | None, str, str]:
+        server = ModelServer(time.time_ns)
+        port = await server.start()
+        env = {
+            "PATH": os.environ["PATH"], "FLEET_HOME": str(tmp_path), "LANG": "C.UTF-8",
+            "POLYAI_LLM_API_KEY": "test-key", "POLYAI_LLM_SAMPLES": "1",
+            "POLYAI_LLM_SAMPLES_MIN": "1", "POLYAI_LLM_DAY_BUDGET_USD": "50",
+            "POLYAI_LLM_BASE_URL": f"http://127.0.0.1:{port}/models/v1",
+        }  # fmt: skip
+        try:
+            done = await asyncio.create_subprocess_exec(
+                sys.executable, *words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            out, err = await asyncio.wait_for(done.communicate(), 100)
+            return done.returncode, out.decode(), err.decode()
+        finally:
+            await server.stop()
+
+    code, out, err = asyncio.run(story())
+    assert (code, err) == (0, "")
+    assert out.startswith("Forecaster llm:gpt-5-mini on")
+    held = json.loads((tmp_path / "n.json").read_text())
+    assert held["failures"] == 0 and held["cost_usd"] > 0
+    assert held["scores"]["forecast"]["brier"] != held["scores"]["price"]["brier"]
+    assert "test-key" not in out
 
 
 # --- parts ---------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def _language_model(name: str, memory: Memory) -> Contender:
     )
     if made is None:
         raise QuestionFileError("; ".join(reasons))
-    return Contender(name=made.name, walking=made, fixed=made)
+    return Contender(name=made.name, walking=made, fixed=made, close=made.close)
 
 
 def _model(text: str) -> str:

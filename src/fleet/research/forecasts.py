@@ -16,7 +16,7 @@ Nothing here is chosen by looking at the later part. Every interval resamples wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -79,11 +79,15 @@ class ForecastEvaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """What is judged: ``walking`` refits as it goes, ``fixed`` is made of what the split knew."""
+    """What is judged: ``walking`` refits as it goes, ``fixed`` is made of what the split knew.
+
+    ``close`` is awaited in the loop of the forecasts, after the last of them.
+    """
 
     name: str
     walking: Forecaster
     fixed: Forecaster
+    close: Callable[[], Awaitable[None]] | None = None
 
 
 def evaluate_forecasts(
@@ -163,11 +167,15 @@ async def _forecast_parts(
     contender: Contender, base_rate: Forecaster, parts: Parts
 ) -> tuple[list[_Said], list[_Said], list[_Said]]:
     """All in one loop: what the client of a language model opens belongs to one loop."""
-    return (
-        await _forecast_all(contender.walking, parts.earlier),
-        await _forecast_all(contender.fixed, parts.later),
-        await _forecast_all(base_rate, parts.later),
-    )
+    try:
+        return (
+            await _forecast_all(contender.walking, parts.earlier),
+            await _forecast_all(contender.fixed, parts.later),
+            await _forecast_all(base_rate, parts.later),
+        )
+    finally:
+        if contender.close is not None:
+            await contender.close()
 
 
 async def _forecast_all(forecaster: Forecaster, rows: Sequence[Asked]) -> list[_Said]:
