@@ -30,6 +30,7 @@ from fleet.domain.commands import (
     CancelOrder,
     ClientOrderId,
     Command,
+    RequestForecast,
     RunOperation,
     StartTimer,
     SubmitOrder,
@@ -37,6 +38,7 @@ from fleet.domain.commands import (
 from fleet.domain.events import SettlementStatus, TradingState
 from fleet.domain.instruments import InstrumentId, Side, Universe
 from fleet.domain.units import SCALE, format_dollars, format_units
+from fleet.engine.engine import Strategy
 from fleet.engine.state import fold
 from fleet.engine.view import View
 from fleet.strategies.arbitrage import Arbitrage, ArbSettings
@@ -61,10 +63,10 @@ from tests.builders import (
 )
 
 
-def retold(text: str) -> str:
+def retold(text: str, teller: Teller | None = None) -> str:
     """The story with its ``|`` lines written anew."""
     lines = [line.rstrip() for line in text.splitlines() if not line.startswith("|")]
-    teller = Teller()
+    teller = teller or Teller()
     told: list[str] = []
     for line in lines:
         told.append(line)
@@ -75,6 +77,10 @@ def retold(text: str) -> str:
 
 class Teller:
     """ArbHunter, an operator, a venue and a chain, all played from one script."""
+
+    def strategy(self, view: View) -> Strategy:
+        """The strategy of each process of the story."""
+        return Arbitrage(ArbSettings(), view)
 
     def __init__(self) -> None:
         self.world: Universe
@@ -115,13 +121,13 @@ class Teller:
             one_set="set" in words,
             ladder="ladder" in words,
         )
-        self.rig = Rig(self.world, strategy=strategy)
+        self.rig = Rig(self.world, strategy=self.strategy)
         self.rig.say(deposit("1000"))
 
     def restart(self) -> None:
         """Another process over the same journal: halted, its books void."""
         entries = self.rig.entries
-        self.rig = Rig(self.world, strategy=strategy, state=fold(entries, self.world))
+        self.rig = Rig(self.world, strategy=self.strategy, state=fold(entries, self.world))
         self.rig.journal.write(entries)
         self.rig.say(
             ev.RunStarted(
@@ -207,13 +213,12 @@ class Teller:
                f" for {format_dollars(totals.unwind_cost)}")  # fmt: skip
         yield (f"edge expected {format_dollars(totals.edge_expected)},"
                f" realised {format_dollars(totals.edge_realised)}")  # fmt: skip
+        yield from self.figures()
+
+    def figures(self) -> Iterator[str]:
         seen = {k: v for k, v in self.rig.engine.strategy.figures().items()
                 if k in {"sightings", "phantoms", "stale", "real", "opportunities"}}  # fmt: skip
         yield ", ".join(f"{name} {count}" for name, count in seen.items())
-
-
-def strategy(view: View) -> Arbitrage:
-    return Arbitrage(ArbSettings(), view)
 
 
 def quotes(at: int, words: list[str]) -> list[ev.AnyEvent]:
@@ -236,6 +241,8 @@ def spoken(command: Command) -> str:
     match command:
         case CancelOrder():
             return f"cancel {command.client_order_id}"
+        case RequestForecast():
+            return f"asks for {command.market_id}"
         case StartTimer():
             return f"timer {command.name}"
         case Approved(request=SubmitOrder() as order):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec import structs
 
 from fleet.domain import events as ev
@@ -305,14 +306,26 @@ def test_a_finished_bundle_leaves_nothing() -> None:
 # --- exits and the ledger, risk and the engine --------------------------------------------------
 
 
-def test_an_exit_earns_what_it_brought_beyond_what_it_gave_away() -> None:
+def test_an_exit_makes_good_what_its_bet_had_promised() -> None:
     desk = Desk()
     desk.held("b1")
-    bought = desk.rig.state.bundles.totals.edge_realised
-    desk.fill(desk.sell("b2", "b1"), "8", "0.48", fee="0.04")
+    totals = desk.rig.state.bundles.totals
+    # 10 shares for 5 dollars, counted at their payoff of one dollar.
+    assert (totals.edge_expected, totals.edge_realised) == (c("0.5"), c("5"))
+    desk.fill(desk.sell("b2", "b1"), "10", "0.48", fee="0.04")
     desk.close("b2", "SOLD")
-    # 8 shares brought 3.80 and were worth 0.40 each.
-    assert desk.rig.state.bundles.totals.edge_realised - bought == c("0.6")
+    assert (totals.edge_expected, totals.edge_realised) == (c("0.5"), c("-0.24"))
+    assert totals.edge_realised == desk.rig.state.portfolio.realised
+
+
+@pytest.mark.parametrize(("payout", "made"), [("1", "5"), ("0", "-5"), ("0.5", "0")])
+def test_a_bet_is_counted_at_its_payout_once_it_is_known(payout: str, made: str) -> None:
+    desk = Desk()
+    desk.held("b1")
+    payouts = ((yes(), p(payout)), (no(), p("1") - p(payout)))
+    resolved = ev.MarketResolved(ts_recv=NS, market_id=market_id(), payouts=payouts)  # type: ignore[arg-type]
+    desk.rig.say(resolved, resolved)
+    assert desk.rig.state.bundles.totals.edge_realised == c(made)
 
 
 def test_an_exit_passes_where_nothing_may_be_opened() -> None:

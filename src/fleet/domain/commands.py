@@ -129,7 +129,7 @@ class OpenBundle(Struct, frozen=True, kw_only=True, gc=False):
     filled legs into cash, ``None`` to hold to resolution; ``payoff`` is dollars per full share set.
     ``budget`` is the most the legs may cost, fees included. ``edge`` is the expected profit.
     ``exits`` names the closed bundle whose tokens the legs sell; ``payoff`` is then what a share of
-    each was worth at decision time, all legs together.
+    each was worth at decision time, all legs together, and ``edge`` what selling brings beyond it.
     """
 
     bundle_id: BundleId

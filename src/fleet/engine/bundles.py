@@ -23,7 +23,7 @@ from fleet.domain.commands import (
 )
 from fleet.domain.events import OrderFilled
 from fleet.domain.instruments import InstrumentId, Side
-from fleet.domain.units import ZERO_CASH, Cash, Price, Qty, notional_down, notional_up
+from fleet.domain.units import SCALE, ZERO_CASH, Cash, Price, Qty, notional_down, notional_up
 from fleet.engine.bundle import Bundle, LegState, OperationState, OperationStatus
 from fleet.engine.orders import Order
 from fleet.engine.standing import Standings, StandingsImage, owns
@@ -49,7 +49,10 @@ class LedgerTotals(Struct):
     edge_expected: Cash = ZERO_CASH
     """Edge planned by the bundles that have closed."""
     edge_realised: Cash = ZERO_CASH
-    """Cash made by the bundles that have closed (a held set counts at its payoff)."""
+    """Cash made by the bundles that have closed.
+
+    What they hold counts at their payoff, a bet of one leg at its payout once that is known.
+    """
     redeemed: Cash = ZERO_CASH
     """What the tokens of resolved markets have paid, those of held sets included."""
 
@@ -294,6 +297,19 @@ class Bundles:
                 for token, qty in mint:
                     self.standings.give(bundle, token, qty)
 
+    def resolve(self, token: InstrumentId, payout: Price) -> None:
+        """A token pays: a bet on it was counted at what it seemed worth, and is now known.
+
+        Sets are counted at what they pay for certain, whichever of their tokens does.
+        """
+        change = 0
+        for standing in self.standings.all.values():
+            plan = self._bundles[standing.bundle_id].plan
+            if plan.finish is None and len(plan.legs) == 1:
+                left = sum(leg.left for leg in standing.legs if leg.instrument_id == token)
+                change += (payout - plan.payoff) * left // SCALE
+        self.totals.edge_realised = Cash(self.totals.edge_realised + change)
+
     def close(self, command: CloseBundle, now_ns: int = 0) -> None:
         """End a bundle and add it to the totals."""
         bundle = self._open.pop(command.bundle_id, None)
@@ -317,13 +333,15 @@ class Bundles:
         held = 0
         sold = bundle.plan.legs[0].side is Side.SELL
         if bundle.plan.exits:
-            # What an exit gave away, its unwinds included, was worth the plan's payoff a share.
+            # What it sold, unwinds included, was counted at the payoff of the bundle it leaves.
             gone = Qty(max(leg.filled + leg.unwound for leg in bundle.legs))
-            held = -notional_up(bundle.plan.payoff, gone)
+            entry = self._bundles.get(bundle.plan.exits, bundle)
+            held = -notional_up(entry.plan.payoff, gone)
         elif bundle.plan.finish is None or command.outcome == "HELD":
             # What was sold was paid for; what of a split was not is worth what it cost.
             payoff = -bundle.plan.payoff if sold else bundle.plan.payoff
             held = notional_down(Price(payoff), bundle.unsold if sold else bundle.matched)
         self.standings.close(bundle, self._open.values())
-        totals.edge_expected = Cash(totals.edge_expected + bundle.plan.edge)
+        if not bundle.plan.exits:  # An exit promises nothing: it makes good what was promised.
+            totals.edge_expected = Cash(totals.edge_expected + bundle.plan.edge)
         totals.edge_realised = Cash(totals.edge_realised + bundle.cash + held)

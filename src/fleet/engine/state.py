@@ -261,6 +261,7 @@ class State:
             before = self.resolved.get(instrument_id)
             if before is None:
                 self.resolved[instrument_id] = Payout(event.market_id, price, event.ts_recv)
+                self.bundles.resolve(instrument_id, price)
             elif before.price != price:
                 self.anomaly = f"market {event.market_id} was resolved twice, and differently"
             book = self.books.get(instrument_id)
