@@ -183,7 +183,7 @@ def test_another_file_in_its_place_is_refused(tmp_path: Path, what: str) -> None
         db = sqlite3.connect(path)
         db.execute("PRAGMA user_version=99")
         db.close()
-    with pytest.raises(MemoryFailed, match="restore|newer than this code"):
+    with pytest.raises(MemoryFailed, match=r"restore|newer than this code"):
         opened(tmp_path)
 
 
