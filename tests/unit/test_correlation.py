@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from fleet.domain.commands import BundleId, CloseBundle, OperationIntent, OperationKind
 from fleet.domain.instruments import Ladder, MarketId, OutcomeSet, SetId, Side, Universe
+from fleet.engine.state import fold
 from fleet.engine.view import View
 from fleet.strategies.correlation import Groups, Stakes
 from tests.builders import (
@@ -77,6 +78,24 @@ def test_positions_bundles_and_wishes_count_in_market_and_group() -> None:
     found.add(market_id(2), c("1"))
     assert (found.market(market_id(2)), found.group(market_id(3))) == (c("1"), c("11.4"))
     assert found.reserved == c("9.4")
+
+
+def test_tokens_that_left_the_catalogue_are_in_no_market_but_in_the_equity() -> None:
+    rig = Rig(merged())
+    rig.open_market()
+    split = OperationIntent(
+        bundle_id=BundleId("b1"), kind=OperationKind.SPLIT, subject="m4", burn=(),
+        mint=((yes(4), q("10")), (no(4), q("10"))), cash=c("-10"),
+    )  # fmt: skip
+    made = plan(leg(yes(4), "10", "0.6", side=Side.SELL), leg(no(4), "10", "0.5", side=Side.SELL),
+                start=OperationKind.SPLIT, payoff="-1")  # fmt: skip
+    held = plan(leg(yes(1), "10", "0.52"), name="b2", finish=None)
+    (bought,) = orders_of(rig.wish(held, order(0, yes(1), "10", "0.52", name="b2")))
+    rig.say(filled(bought, "10", "0.5"))
+    rig.wish(made, split)
+    rig.wish(CloseBundle(bundle_id=BundleId("b1"), outcome="NOT_STARTED"))
+    found = Stakes(View(fold(rig.entries, universe(0))), Groups(universe(0)))
+    assert (found.equity, found.reserved, found.market(market_id(1))) == (c("1000"), 0, 0)
 
 
 def test_what_outlives_its_bundle_counts() -> None:

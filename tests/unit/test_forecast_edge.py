@@ -102,6 +102,13 @@ def test_fee_and_slippage_are_paid_by_the_edge() -> None:
     assert bet("0.54", settings=replace(SETTINGS, slippage=p("0.02"))) is None
 
 
+def test_a_fee_that_rounds_up_past_the_stake_costs_a_lot() -> None:
+    # 10.01 shares at 0.5125 are 5.130125 dollars, but their fee of 0.125125 is charged as 0.12513.
+    found = bet(where=offer(rate="0.05"), funds=Funds(c("1000"), Cash(0), c("5.130125")))
+    assert found is not None
+    assert (found.qty, found.budget) == (q("10"), c("5.125"))
+
+
 def test_the_limit_is_on_the_books_own_grid() -> None:
     fine = offer([("0.502", "1000")], tick="0.001")
     found = bet(where=fine)

@@ -180,6 +180,7 @@ def test_under_reducing_only_what_is_held_is_asked_for_and_nothing_while_halted(
     stage.wait(20 * MINUTE)
     stage.rig.say(trading(TradingState.HALTED, at=stage.now))
     assert round_of(stage, 1) == []
+    assert stage.bot.trader.schedule.requests(stage.view, (market_id(2),)) == ()
     stage.rig.say(trading(TradingState.REDUCING, at=stage.now))
     assert round_of(stage) == ["m2"]
 
@@ -202,6 +203,14 @@ def test_a_market_whose_price_has_run_away_is_next() -> None:
     assert asked(stage.tick(180 * NS)) == ["m2"]
     # The round's number holds.
     assert asked(stage.tick(120 * NS)) == []
+
+
+def test_a_market_that_waits_already_is_moved_to_the_front() -> None:
+    stage = Stage(world(3), per_round=3, interval_ns=9 * MINUTE)
+    assert asked(stage.tick()) == ["m1"]
+    stage.hear(3, as_of=stage.now - 3 * MINUTE, price="0.4")
+    assert asked(stage.tick(180 * NS)) == ["m3"]
+    assert asked(stage.tick(180 * NS)) == ["m2"]
 
 
 def test_after_a_restart_the_journal_says_what_is_fresh() -> None:
