@@ -44,12 +44,14 @@ TURNOVER: Final = "turnover:"
 class Scope:
     """One cap, what the bot uses of it now and the most it wants, all dollars at 1e-8.
 
-    ``want`` may be above the cap; less than what is used counts as that.
+    ``want`` may be above the cap; less than what is used counts as that. ``unsure`` says that more
+    may be used than is known: then nothing of what was granted is given back.
     """
 
     cap: int
     used: int
     want: int
+    unsure: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +215,7 @@ def _grants(
     for name, scope in scopes.items():
         before = own.get(name, (0, 0))[0]
         room = max(0, scope.cap - others.get(name, 0))
-        kept = min(before, scope.used)
+        kept = before if scope.unsure else min(before, scope.used)
         new[name] = (max(kept, min(_wish(scope, share), room)), scope.used)
     return new
 

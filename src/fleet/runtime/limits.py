@@ -12,13 +12,14 @@ On a shared wallet it also claims the instruments it may trade (``fleet.journal.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from fleet import logs
 from fleet.clock import NS_PER_DAY, NS_PER_SECOND, Clock
-from fleet.domain.instruments import InstrumentId, MarketId, SetId
-from fleet.domain.units import Cash
+from fleet.domain.instruments import InstrumentId, MarketId, SetId, Side
+from fleet.domain.units import Cash, notional_up
 from fleet.engine.allowance import Allowance, by_outcome_set, exposure_by_market
 from fleet.engine.exposure import reserved_budget
 from fleet.engine.risk import Risk
@@ -82,10 +83,11 @@ class LimitsPart(Periodic):
     def beat(self) -> None:
         """Say what is used, get what is allowed."""
         now_ns = self._clock.now_ns()
-        scopes = self._scopes(now_ns)
+        departed = self._departed()
+        scopes = self._scopes(now_ns, departed=departed)
         try:
             self._claim()
-            granted = self._board.refresh(scopes, now_ns, keep=self._departed())
+            granted = self._board.refresh(scopes, now_ns, keep=departed > 0)
         except JournalError as error:
             if not self._problem:
                 self._log.error("LIMITS not renewed: nothing new is opened", reason=str(error))
@@ -93,19 +95,20 @@ class LimitsPart(Periodic):
             granted = {name: scope.used for name, scope in scopes.items()}
         else:
             self._problem = ""
-        made_of = (granted, self._claimed, now_ns // NS_PER_DAY)
+        made_of = (granted, departed, self._claimed, now_ns // NS_PER_DAY)
         if made_of != self._made_of:
-            self._risk.allowance = self._allowance(granted, now_ns)
+            self._risk.allowance = self._allowance(granted, now_ns, departed)
             self._made_of = made_of
 
     async def stop(self) -> None:
         """Give back what is not used; after a crash the next start does that."""
         await super().stop()
         self._risk.allowance, self._made_of = Allowance(), None
-        scopes = self._scopes(self._clock.now_ns())
+        departed = self._departed()
+        scopes = self._scopes(self._clock.now_ns(), departed=departed)
         try:
-            used = {name: scope.used for name, scope in scopes.items()}
-            self._board.give_back(used, keep=self._departed())
+            used = {name: scope.used for name, scope in scopes.items() if not scope.unsure}
+            self._board.give_back(used, keep=departed > 0)
             if self._claims is not None and self._claimed:
                 self._claims.release(self._claimed.keys() - self._in_use())
         except JournalError as error:
@@ -121,7 +124,7 @@ class LimitsPart(Periodic):
     def _scope(cap: Cash, used: int, want: Cash | None = None) -> Scope:
         return Scope(cap=cap, used=max(0, used), want=cap if want is None else want)
 
-    def _scopes(self, now_ns: int) -> dict[str, Scope]:
+    def _scopes(self, now_ns: int, *, departed: int) -> dict[str, Scope]:
         state, caps, own = self._state, self._caps, self._risk.limits
         reserved = reserved_budget(state)
         held = state.portfolio.cost + reserved
@@ -132,6 +135,10 @@ class LimitsPart(Periodic):
             scopes[MARKET + market_id] = self._scope(caps.max_market, used, own.max_market_exposure)
         for set_id, used in by_outcome_set(by_market, self._set_of).items():
             scopes[SET + set_id] = self._scope(caps.max_set, used)
+        if departed:  # Of which set nobody can say.
+            for name, scope in scopes.items():
+                if name.startswith(SET):
+                    scopes[name] = replace(scope, unsure=True)
         wallet = own.max_wallet_exposure
         scopes[FLEET] = self._scope(caps.max_exposure, held, wallet)
         scopes[self._wallet] = self._scope(caps.max_wallet, held, wallet)
@@ -140,7 +147,7 @@ class LimitsPart(Periodic):
         )
         return scopes
 
-    def _allowance(self, granted: Mapping[str, int], now_ns: int) -> Allowance:
+    def _allowance(self, granted: Mapping[str, int], now_ns: int, departed: int) -> Allowance:
         return Allowance(
             fleet=Cash(granted.get(FLEET, 0)),
             wallet=Cash(granted.get(self._wallet, 0)),
@@ -152,7 +159,7 @@ class LimitsPart(Periodic):
                 if name.startswith(MARKET)
             },
             sets={
-                SetId(name.removeprefix(SET)): Cash(amount)
+                SetId(name.removeprefix(SET)): Cash(max(0, amount - departed))
                 for name, amount in granted.items()
                 if name.startswith(SET)
             },
@@ -160,15 +167,18 @@ class LimitsPart(Periodic):
             instruments=self._mine(),
         )
 
-    def _departed(self) -> bool:
-        """Whether something is at stake in a market the catalogue does not have (any more)."""
+    def _departed(self) -> int:
+        """What is at stake in markets the catalogue does not have (any more), dollars at 1e-8."""
         state = self._state
-        at_stake = [t for t, position in state.portfolio.positions.items() if position.qty]
-        at_stake += [order.instrument_id for order in state.orders.open.values()]
-        return any(
-            token not in state.universe.instruments and token not in state.resolved
-            for token in at_stake
-        )
+        known = state.universe.instruments
+        stake = 0
+        for token, position in state.portfolio.positions.items():
+            if token not in known and token not in state.resolved:
+                stake += position.cost
+        for order in state.orders.open.values():
+            if order.instrument_id not in known and order.side is Side.BUY:
+                stake += notional_up(order.price, order.remaining)
+        return stake
 
     def _mine(self) -> frozenset[InstrumentId] | None:
         if self._claims is None:
