@@ -1,19 +1,24 @@
 """From settings to forecasters and news: whose key goes where, and what is said when there is none."""
 
+import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from fleet.clock import ManualClock
 from fleet.config import ConfigError, load, unknown_keys
 from fleet.forecasting.llm import LlmForecaster
 from fleet.forecasting.llm_access import forecaster_from, forecasters_from, news_from
 from fleet.forecasting.llm_settings import LlmEnv, NewsEnv
-from tests.model_world import NOW_NS
+from fleet.forecasting.port import ForecastFailed
+from tests.model_world import NOW_NS, question
 
 
 def made(tmp_path: Path, **env: str) -> tuple[LlmForecaster, ...] | str:
@@ -27,6 +32,12 @@ def made(tmp_path: Path, **env: str) -> tuple[LlmForecaster, ...] | str:
     (line,) = said
     assert "\n" not in line
     return line
+
+
+def one(tmp_path: Path, **env: str) -> LlmForecaster:
+    found = made(tmp_path, **env)
+    assert not isinstance(found, str), found
+    return found[0]
 
 
 def endpoint_of(found: tuple[LlmForecaster, ...] | str) -> tuple[str, str]:
@@ -146,6 +157,83 @@ def test_news_sources_by_setting(tmp_path: Path) -> None:
     assert sources == 0 and "unencrypted" in said[0]
     with pytest.raises(ConfigError, match="POLYAI_NEWS_FEEDS"):
         load(NewsEnv, {"POLYAI_NEWS_FEEDS": "a.example/rss"})
+
+
+# --- where keys really go ------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def listening(
+    seen: list[web.Request], answer: Callable[[web.Request], web.Response]
+) -> AsyncIterator[str]:
+    """A host that notes every request."""
+
+    async def handle(request: web.Request) -> web.Response:
+        seen.append(request)
+        return answer(request)
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def test_a_redirect_gets_neither_key_nor_question(tmp_path: Path) -> None:
+    first: list[web.Request] = []
+    stranger: list[web.Request] = []
+
+    async def main() -> None:
+        def send_on(request: web.Request) -> web.Response:
+            return web.Response(status=307, headers={"Location": f"{there}{request.path}"})
+
+        async with (
+            listening(stranger, lambda _: web.json_response({})) as there,
+            listening(first, send_on) as here,
+        ):
+            model = one(
+                tmp_path, POLYAI_LLM_API_KEY="secret-key", POLYAI_LLM_BASE_URL=f"{here}/v1",
+                POLYAI_LLM_SAMPLES="1", POLYAI_LLM_SAMPLES_MIN="1",
+            )  # fmt: skip
+            with pytest.raises(ForecastFailed, match="307"):
+                await model.forecast(question())
+            await model.close()
+            env = load(NewsEnv, {"NEWSAPI_KEY": "secret-key", "NEWSAPI_URL": here})
+            news = news_from(env, directory=tmp_path, clock=ManualClock(NOW_NS), fresh_ns=1)
+            assert news is not None
+            with pytest.raises(ForecastFailed, match="307"):
+                await news.search("Bitcoin", before_ns=NOW_NS)
+
+    asyncio.run(main())
+    assert len(first) == 2 and stranger == []
+
+
+def test_what_the_environment_holds_for_openai_is_sent_to_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-of-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project-of-mine")
+    monkeypatch.setenv("OPENAI_API_KEY", "key-of-mine")
+    seen: list[web.Request] = []
+
+    async def main() -> None:
+        async with listening(seen, lambda _: web.json_response({"choices": []})) as here:
+            model = one(
+                tmp_path, POLYAI_LLM_API_KEY="any", POLYAI_LLM_BASE_URL=f"{here}/v1",
+                POLYAI_LLM_SAMPLES="1", POLYAI_LLM_SAMPLES_MIN="1",
+            )  # fmt: skip
+            with pytest.raises(ForecastFailed, match="no choice"):
+                await model.forecast(question())
+            await model.close()
+
+    asyncio.run(main())
+    (request,) = seen
+    assert request.headers["Authorization"] == "Bearer any"
+    assert "of-mine" not in str(request.headers)
 
 
 # --- what loading costs --------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -142,6 +144,34 @@ def test_two_processes_never_spend_the_same_dollar(tmp_path: Path) -> None:
     assert 1_000 - 14 < ledger.spent(NOW_NS) <= 1_000
     assert len(ledger.rows("SELECT id FROM attempt")) == 2 * sum(got)
     assert (path.stat().st_mode & 0o777) == 0o600
+
+
+def test_nobody_reserves_between_anothers_look_and_its_writing(tmp_path: Path) -> None:
+    """The second starts when the first has looked and not yet written, and has to wait."""
+    path = tmp_path / "u.sqlite"
+    ask = Ask(question="q", forecaster="f", model="m", prompt="p", worst=Cash(60))
+    limits = {"day_max": Cash(100), "question_max": Cash(100)}
+    UsageLedger(path).hold([ask], now_ns=NOW_NS - NS_PER_DAY, **limits)
+    answers: list[list[int] | str] = []
+    second = threading.Thread(
+        target=lambda: answers.append(UsageLedger(path).hold([ask], now_ns=NOW_NS, **limits))
+    )
+
+    class Slowly(list[Ask]):
+        walks = 0
+
+        def __iter__(self) -> Iterator[Ask]:
+            self.walks += 1
+            if self.walks == 2:  # First they are added up, then they are written.
+                second.start()
+                second.join(0.3)
+            return super().__iter__()
+
+    held = UsageLedger(path).hold(Slowly([ask]), now_ns=NOW_NS, **limits)
+    second.join(30)
+    assert isinstance(held, list)
+    assert len(answers) == 1 and isinstance(answers[0], str)
+    assert UsageLedger(path).spent(NOW_NS) == 60
 
 
 def test_the_kpis(tmp_path: Path) -> None:
