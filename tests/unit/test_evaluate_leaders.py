@@ -60,7 +60,7 @@ def test_skill_is_chosen_early_and_pays_later(tmp_path: Path) -> None:
     assert found.copied == (wallet(11),)
     assert found.gate.edge is not None
     assert found.gate.edge.low > 0.2
-    assert word_of(found) is Word.PAPER_CANDIDATE
+    assert word_of(found) is Word.CANDIDATE_ON_PAPER
     everybody = found.lists[-1]
     assert everybody.edge is not None
     assert found.gate.edge.estimate > everybody.edge.estimate
@@ -183,7 +183,7 @@ def test_the_command_reports_and_writes_json(
     assert "chosen on 2026-02-02" in told
     assert "copied on" in told
     document = json.loads(target.read_text())
-    assert document["word"] == "PAPER_CANDIDATE"
+    assert document["word"] == "CANDIDATE_ON_PAPER"
     assert document["lists"][0]["wallets"] == [wallet(11)]
     assert len(document["candidates"]) == 11
 

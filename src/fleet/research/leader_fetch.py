@@ -1,4 +1,4 @@
-"""A wallet's history from a venue: its trades from the Data API, how its markets ended from the CLOB.
+"""A wallet's history from a venue: trades from the Data API, how its markets ended from the CLOB.
 
 The venue says how a market ended and not when, so an outcome counts as known from the moment it was
 asked: right for a score as of now, useless (and refused by ``as_of``) for one of the past. A market

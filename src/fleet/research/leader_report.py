@@ -123,10 +123,8 @@ def _lists(e: Evaluation) -> list[str]:
         )
         for one in e.lists[:4]:
             if one.edge is not None:
-                lines.append(
-                    f"    {one.name}: better than {100 * share_below(edges, one.edge.estimate):.0f}%"
-                    " of them"
-                )
+                share = share_below(edges, one.edge.estimate)
+                lines.append(f"    {one.name}: better than {100 * share:.0f}% of them")
     lines.append(
         "  luck p: chance that break-even bets at the same prices pay as much, if markets of one"
         " event go together (first) or each its own way (second)."

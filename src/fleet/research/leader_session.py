@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from fleet.journal.leaders import ScoreRecord
 from fleet.research.copyability import AssumedPrices, PriceSource
@@ -18,8 +19,8 @@ from fleet.venues.polymarket.hosts import Hosts
 from fleet.venues.polymarket.keys import checksum_address
 from fleet.venues.transport import HttpSettings, JsonClient
 
-PER_SECOND = 10
-"""Half of what the Data API allows a client for trades (200 in 10 s, reference 8): bots read too."""
+PER_SECOND: Final = 10
+"""Half of the reads a second that ``HttpSettings`` allows by itself: bots read from here too."""
 
 
 async def read_histories(

@@ -1,6 +1,6 @@
 """Say in one closed word what an evaluation of leaders amounts to, from its numbers only.
 
-No word says that a wallet will win. The best one is PAPER_CANDIDATE: copy it on paper and see.
+No word says that a wallet will win. The best one is CANDIDATE_ON_PAPER: copy it on paper and see.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ class Word(Enum):
     LOST_LATER = "wallets pass the gate, and copying them later lost money after costs"
     NOT_PROVEN_LATER = "copying those who pass paid later, but luck explains it"
     NOT_BETTER_THAN_RANDOM = "copying those who pass paid later, but no better than blind choice"
-    PAPER_CANDIDATE = "copying those who pass paid later, above luck and blind choice: try on paper"
+    CANDIDATE_ON_PAPER = (
+        "copying those who pass paid later, above luck and blind choice: try on paper"
+    )
 
 
 def word_of(evaluation: Evaluation) -> Word:
@@ -35,7 +37,7 @@ def word_of(evaluation: Evaluation) -> Word:
         return Word.NOT_PROVEN_LATER
     if share_below(evaluation.random_edges, gate.edge.estimate) < 1 - FALSE_DISCOVERY_RATE:
         return Word.NOT_BETTER_THAN_RANDOM
-    return Word.PAPER_CANDIDATE
+    return Word.CANDIDATE_ON_PAPER
 
 
 def share_below(values: tuple[float, ...], bound: float) -> float:
