@@ -22,6 +22,13 @@ def settle() -> None:
     gc.set_threshold(THRESHOLD)
 
 
+def sweep() -> None:
+    """Free the circles that clients of the web leave behind; milliseconds, as what ``settle`` froze
+    is not looked at. For parts that use such clients, at their own quiet moments.
+    """
+    gc.collect()
+
+
 @contextmanager
 def uncollected() -> Iterator[None]:
     """No garbage collection meanwhile: for making much that stays and leaves no cycles."""
