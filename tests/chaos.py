@@ -11,16 +11,22 @@ import argparse
 import logging
 import multiprocessing
 import os
+import shutil
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from tests.chaos_bot import Killed
-from tests.chaos_world import Report, Schedule, play
+from tests.chaos_mortal import Killed
+from tests.chaos_schedule import Schedule
+from tests.chaos_world import FOLDER, Report, play
+from tests.stopping import STOPPED, Stopped, end_in_order
 
 CAUSES_SHOWN = 6
 
@@ -34,12 +40,18 @@ class Totals:
     counts: Counter[str] = field(default_factory=Counter)
     points: Counter[str] = field(default_factory=Counter)
     struck: Counter[str] = field(default_factory=Counter)
+    happened: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    fullest: float = 0.0
 
     def add(self, report: Report) -> None:
         """Count one life."""
         self.lives += 1
         self.points.update(report.points)
         self.struck.update(report.struck)
+        self.happened.update(report.happened)
+        self.refused.update(report.seen.refused)
+        self.fullest = max(self.fullest, report.fullest)
         seen = report.seen
         self.counts.update(
             {
@@ -47,6 +59,7 @@ class Totals:
                 "orders": seen.orders, "posted": report.posted, "fills": seen.fills,
                 "failed settlements": seen.failed, "operations": seen.operations,
                 "agreements": seen.reconciled, "never sent": seen.absent,
+                "redemptions": seen.redeemed, "of losers": seen.lost,
             }
         )  # fmt: skip
 
@@ -56,7 +69,9 @@ class Totals:
 
         return (
             f"{self.lives} lives held, {len(self.failures)} did not\n"
-            f"  {told(self.counts)}\n  died: {told(self.points)}\n  faults: {told(self.struck)}"
+            f"  {told(self.counts)}\n  died: {told(self.points)}\n  faults: {told(self.struck)}\n"
+            f"  happened: {told(self.happened)}\n  refused: {told(self.refused)}\n"
+            f"  fullest cap over all bots: {self.fullest:.1%}"
         )
 
 
@@ -94,12 +109,36 @@ def results(seeds: Sequence[int], jobs: int) -> Iterator[tuple[int, Report | str
     # Spawned, not forked: a life must not depend on those before it.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        yield from zip(seeds, pool.map(lived, seeds), strict=True)
+        try:
+            yield from zip(seeds, pool.map(lived, seeds), strict=True)
+        except (KeyboardInterrupt, GeneratorExit):
+            for worker in multiprocessing.active_children():
+                worker.kill()  # A life holds nothing but files, and those go with the folder.
+            raise
+
+
+@contextmanager
+def shelter() -> Iterator[None]:
+    """A folder for the files of all lives, gone at the end however it comes."""
+    shared = Path("/dev/shm")
+    folder = tempfile.mkdtemp(prefix="chaos-", dir=shared if shared.is_dir() else None)
+    os.environ[FOLDER] = folder  # The workers' too.
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> int:
-    """Live, and say what was seen."""
+    """Live, and say what was seen; 143 if SIGTERM ended it."""
     arguments = parse(sys.argv[1:])
+    end_in_order()
+    with shelter():
+        return run(arguments)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """One life with its schedule, or all of them with their totals."""
     if arguments.seed is not None:
         for step in Schedule.of(arguments.seed).steps:
             print(step)
@@ -107,17 +146,23 @@ def main() -> int:
         return 0
     totals, began_s = Totals(), time.monotonic()
     seeds = range(arguments.first, arguments.first + arguments.seeds)
-    for seed, result in results(seeds, arguments.jobs):
-        if isinstance(result, str):
-            totals.failures.append(seed)
-            print(f"FAILED seed {seed}\n{result}Repeat: .venv/bin/python scripts/chaos.py"
-                  f" --seed {seed}", flush=True)  # fmt: skip
-            continue
-        totals.add(result)
-        if not arguments.quiet:
-            print(result, flush=True)
+    code = 0
+    try:
+        for seed, result in results(seeds, arguments.jobs):
+            if isinstance(result, str):
+                totals.failures.append(seed)
+                print(f"FAILED seed {seed}\n{result}Repeat: .venv/bin/python scripts/chaos.py"
+                      f" --seed {seed}", flush=True)  # fmt: skip
+                continue
+            totals.add(result)
+            if not arguments.quiet:
+                print(result, flush=True)
+    except Stopped:
+        code = STOPPED
+    except KeyboardInterrupt:
+        pass
     print(f"{totals}\n  {time.monotonic() - began_s:.0f} s")
-    return 1 if totals.failures else 0
+    return 1 if totals.failures else code
 
 
 if __name__ == "__main__":

@@ -1,310 +1,259 @@
-"""ArbHunter's live half as a process of a chaos run: real parts, killed between any two steps.
+"""ArbHunter as a process of a chaos run: the whole bot as it is started, on made-up time.
 
-The parts are the bot's own: catalogue, feed, runner, engine, strategy, risk, journal file, signing
-guard, live venue, recovery. What stands around them here is what kills them: ``Mortal`` raises
-``Killed`` at a named point, and after that nothing this process does has any effect. No part knows.
+``start`` does what ``run_arbhunter.py --mode live`` does: settings, the stage the gate's file
+allows, the dated phrase, the lock that keeps twins apart, the checks before trading, and then the
+real ``runtime.bot.Bot`` with lease, limits, watchers, operators, live session and recovery.
+``in_place`` puts the run's clock and wire where they reach, and ``chaos_mortal`` around what writes
+and signs. What is left out: PM2's channel (a step ends the bot as its end does), and in most lives
+the session's checks and smoke order, which every start would make anew (``Conditions.whole_gate``).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from enum import Enum
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, Final
+from unittest import mock
 
-from fleet.clock import NS_PER_MS, NS_PER_SECOND
-from fleet.domain import events as ev
-from fleet.domain.instruments import Universe
-from fleet.engine.engine import Engine
-from fleet.engine.risk import Risk, RiskLimits
-from fleet.engine.state import State
-from fleet.engine.view import View
-from fleet.journal.store import JournalStore
-from fleet.runtime.live_session import _earlier_operations, _earlier_orders
-from fleet.runtime.recovery import missed_facts, overdue, query_of, reconcile
-from fleet.runtime.runner import Runner
-from fleet.strategies.arbitrage import Arbitrage, ArbSettings
-from fleet.venues.polymarket.auth import ApiCredentials
+from fleet.bots.arbhunter import SPEC
+from fleet.clock import NS_PER_DAY, NS_PER_SECOND, Clock
+from fleet.config import Mode, Paths
+from fleet.domain.commands import BundleId, ClientOrderId
+from fleet.domain.instruments import InstrumentId, Side
+from fleet.domain.units import SCALE, Cash, Price, Qty
+from fleet.journal import locks
+from fleet.journal.database import JournalError
+from fleet.journal.fleet import FleetState
+from fleet.runtime import preflight
+from fleet.runtime.bootstrap import TWIN_WAIT_S, load_settings
+from fleet.runtime.bot import Bot
+from fleet.runtime.gate_store import GateStore, StageRecord
+from fleet.runtime.live_gate import expected_phrase
+from fleet.runtime.live_start import live_setup
+from fleet.runtime.parity_store import ParityStore, Shadow, utc_day
+from fleet.runtime.session import SessionRefused
+from fleet.runtime.settings import FleetSettings
+from fleet.runtime.spec import EXIT_RETRY, EXIT_STAY_DOWN, EXIT_TWIN
+from fleet.runtime.wallet import load_wallet
 from fleet.venues.polymarket.chain import ChainOperations
-from fleet.venues.polymarket.chain_node import ChainNode
-from fleet.venues.polymarket.client import ClobClient
-from fleet.venues.polymarket.clob_http import ClientSettings
-from fleet.venues.polymarket.feed import MarketFeed, token_groups
-from fleet.venues.polymarket.guard import SigningGuard
-from fleet.venues.polymarket.hosts import Hosts
 from fleet.venues.polymarket.keys import SecretKey
-from fleet.venues.polymarket.live import LiveSettings, LiveVenue
-from fleet.venues.polymarket.live_account import Account, held_tokens
-from fleet.venues.polymarket.shard import FeedSettings
-from fleet.venues.polymarket.user_feed import UserFeed
-from fleet.venues.port import VenueError
-from fleet.venues.transport import HttpSettings, JsonClient
-from fleet.venues.websocket import SessionSettings
+from tests import chaos_mortal
 from tests.chaos_chain import WireNode
+from tests.chaos_loop import VirtualLoop
+from tests.chaos_mortal import LIFE, Mortal, this_life
 from tests.chaos_wire import Wire
-from tests.proof import Disproved
 
-BOT, MODE = "ArbHunter", "live"
-RESOLVE_NS = 5 * NS_PER_SECOND
-MARKET = SessionSettings(data_age_max_ns=5 * NS_PER_SECOND, backoff_max_ns=NS_PER_SECOND)
-USER = SessionSettings(
-    data_age_max_ns=25 * NS_PER_SECOND, lifetime_ns=0, backoff_max_ns=NS_PER_SECOND
-)
-
-
-class Killed(BaseException):
-    """The process ends here, as by kill -9."""
+BOT, SLUG, FEED = SPEC.name, SPEC.slug, "sandbox"
+KEY_TEXT: Final = "01" * 32
+KEY: Final = SecretKey.from_hex(KEY_TEXT)
+PARITY_DAYS, PARITY_ORDERS = 10, 20
+LOCK_LOOK_S = 0.05
+ORPHANED: Final = "the PM2 daemon is gone"
 
 
-class Point(Enum):
-    """Where a bot can be killed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What a seed decides of the bot's settings. Money is whole dollars."""
 
-    BEFORE_SIGN = "before sign"
-    BEFORE_JOURNAL = "before the id is journalled"
-    AFTER_JOURNAL = "after the id is journalled"
-    BEFORE_POST = "before POST"
-    AFTER_POST = "after POST"
-    BEFORE_ANSWER = "before the answer"
-    AT_FILL = "before a fill is journalled"
-    BETWEEN_LEGS = "after a fill is journalled"
-    AT_SETTLEMENT = "between match and settlement"
-    BEFORE_CANCEL = "before a cancel"
-    AT_OPERATION = "before an operation's hash is journalled"
-    BEFORE_SEND = "before a transaction is sent"
-    AFTER_SEND = "after a transaction is sent"
-    AT_WRITE = "before any write"
-    AFTER_WRITE = "after any write"
-    AT_RECOVERY = "while the account is read"
+    together: bool = False
+    percent: int = 100
+    """The stage of the gate at the first start."""
+    whole_gate: bool = False
+    """Whether each start makes the session's checks and places a smoke order."""
+    order: int = 60
+    """What one order, one market and the wallet may cost at the first stage's share."""
+    market: int = 120
+    wallet: int = 1_500
+    fleet: int = 100_000
+    """What all bots together may hold, and in one market, one set and one day's turnover."""
+    fleet_market: int = 100_000
+    fleet_set: int = 100_000
+    fleet_turnover: int = 100_000_000
+    write_off_s: int = 2
 
+    def limit(self, dollars: int) -> int:
+        """A limit as it is set, so that the first stage's share of it is ``dollars``."""
+        return dollars * 100 // self.percent
 
-class Mortal:
-    """A process that can be killed, and what it has to do with once it is."""
-
-    def __init__(self, name: str, on_death: Callable[[Mortal], None]) -> None:
-        self.name = name
-        self.dead = False
-        self.armed: Point | None = None
-        self.passed: dict[Point, int] = {}
-        self._on_death = on_death
-
-    def at(self, *points: Point) -> None:
-        """These places are passed: die here if that was planned, or if it happened before."""
-        for point in points:
-            self.passed[point] = self.passed.get(point, 0) + 1
-        if self.armed in points:
-            self.kill()
-        if self.dead:
-            raise Killed(self.name)
-
-    def kill(self) -> None:
-        """It is dead from now on."""
-        if not self.dead:
-            self.dead = True
-            self._on_death(self)
-
-
-class MortalJournal:
-    """A journal file whose writer may die just before or just after a write."""
-
-    def __init__(self, store: JournalStore, life: Mortal) -> None:
-        self._store, self._life = store, life
-
-    def write(self, events: Sequence[ev.Event]) -> int:
-        """Append, if the process lives."""
-        life, kinds = self._life, {type(event) for event in events}
-        signed, filled = ev.OrderSigned in kinds, ev.OrderFilled in kinds
-        before = [Point.AT_WRITE]
-        before += [Point.BEFORE_JOURNAL] if signed else []
-        before += [Point.AT_FILL] if filled else []
-        before += [Point.AT_SETTLEMENT] if ev.FillSettled in kinds else []
-        before += [Point.AT_OPERATION] if ev.OperationSigned in kinds else []
-        life.at(*before)
-        seq = self._store.write(events)
-        after = [Point.AFTER_WRITE]
-        after += [Point.AFTER_JOURNAL] if signed else []
-        after += [Point.BETWEEN_LEGS] if filled else []
-        life.at(*after)
-        return seq
+    def environ(self, now_ns: int) -> dict[str, str]:
+        """The environment a bot is started in."""
+        return {
+            "ARB_MODE": Mode.LIVE.value,
+            "ARB_LEGS": "together" if self.together else "probe",
+            "ARB_TRADE_SIZE_USD": str(self.limit(self.order * 5 // 6)),
+            "ARB_COOLDOWN_MS": "200",
+            "ARB_WRITE_OFF_S": str(self.write_off_s),
+            "ARB_MAX_ORDER_USD": str(self.limit(self.order)),
+            "ARB_MAX_MARKET_USD": str(self.limit(self.market)),
+            "ARB_MAX_WALLET_USD": str(self.limit(self.wallet)),
+            "ARB_MAX_DAY_TURNOVER_USD": "100000000",
+            "ARB_MAX_DAY_LOSS_USD": "1000000",
+            "ARB_MAX_ORDERS_IN_FLIGHT": "12",
+            "FLEET_MAX_EXPOSURE_USD": str(self.fleet),
+            "FLEET_MAX_WALLET_USD": "100000",
+            "FLEET_MAX_MARKET_USD": str(self.fleet_market),
+            "FLEET_MAX_SET_USD": str(self.fleet_set),
+            "FLEET_MAX_DAY_TURNOVER_USD": str(self.fleet_turnover),
+            "FLEET_MAX_DAY_LOSS_USD": "1000000",
+            "FLEET_MAX_ERRORS_PER_MINUTE": "100000",
+            "FLEET_RECONCILE_S": "7",
+            "FLEET_RESOLUTIONS_S": "2",
+            "LIVE_CONFIRM": expected_phrase(BOT, now_ns),
+            "LIVE_SMOKE_WAIT_MS": "3000",
+            # Live days never refuse here: a run's stages are steps of the run.
+            "LIVE_PARITY_KEPT": "0",
+            "LIVE_PARITY_SLIPPAGE_BPS": "1000000",
+            "LIVE_PARITY_SLIPPAGE_P95_BPS": "1000000",
+            "LIVE_PARITY_UNKNOWN": "1",
+            "LIVE_STAGE_DAYS": "1000",
+            "POLYMARKET_DATA_MAX_AGE_S": "5",
+            "POLYMARKET_PRIVATE_KEY": KEY_TEXT,
+            "POLYMARKET_WALLET": "eoa",
+        }
 
 
-class MortalGuard(SigningGuard):
-    """The signing guard of a process that may die before it signs."""
+def admit(paths: Paths, conditions: Conditions, now_ns: int) -> None:
+    """What a live start asks for: ten days of paper of which the quotes kept all, and a stage."""
+    for folder in (paths.var, paths.logs, paths.parity(SLUG, Mode.PAPER, FEED).parent):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = paths.parity(SLUG, Mode.PAPER, FEED)
+    with ParityStore(file, bot=SLUG, mode=Mode.PAPER.value, feed=FEED) as store:
+        store.write([
+            _kept(f"{day}-{number}", now_ns - day * NS_PER_DAY - number * NS_PER_SECOND)
+            for day in range(1, PARITY_DAYS + 1)
+            for number in range(PARITY_ORDERS)
+        ])  # fmt: skip
+    put_in_stage(paths, conditions.percent, now_ns)
+    with FleetState(paths.fleet_db):
+        pass
 
-    life: Mortal
 
-    def sign_orders(self, *arguments: Any, **options: Any) -> Any:
-        """Sign, if the process lives."""
-        self.life.at(Point.BEFORE_SIGN)
-        return super().sign_orders(*arguments, **options)
+def put_in_stage(paths: Paths, percent: int, now_ns: int) -> None:
+    """Let the gate's file say that ``percent`` of the limits are in force from the next start."""
+    with GateStore(paths.gate(SLUG, FEED), bot=SLUG, feed=FEED) as gate:
+        gate.record_stage(
+            StageRecord(ts=now_ns, day=utc_day(now_ns), percent=percent, reason="a step of the run")
+        )
+
+
+def stage_of(paths: Paths) -> int:
+    """The stage in force, in percent."""
+    with GateStore(paths.gate(SLUG, FEED), bot=SLUG, feed=FEED, read_only=True) as gate:
+        found = gate.stage()
+    return found.percent if found is not None else 0
+
+
+def _kept(name: str, sent_ns: int) -> Shadow:
+    qty, cash = Qty(10 * SCALE), Cash(5 * SCALE)
+    return Shadow(
+        order_id=ClientOrderId(f"p{name}"), bundle_id=BundleId(f"b{name}"), sent_ns=sent_ns,
+        latency_ns=1, lag_ns=1, instrument_id=InstrumentId("1"), side=Side.BUY,
+        price=Price(SCALE // 2), tick=Price(SCALE // 100), qty=qty, fill_qty=qty, fill_cash=cash,
+        ended=True, quote_qty=qty, quote_cash=cash, firm_qty=qty,
+    )  # fmt: skip
 
 
 class BotProcess:
-    """One life of the bot."""
+    """One start of the bot; ``run`` returns its exit code."""
 
-    def __init__(
-        self,
-        life: Mortal,
-        *,
-        journal: Path,
-        universe: Universe,
-        limits: RiskLimits,
-        settings: ArbSettings,
-        hosts: Hosts,
-        key: SecretKey,
-        credentials: ApiCredentials,
-        clock: Any,
-        jitter: Callable[[], float],
-        adopted_ns: int,
-        wire: Wire | None,
-    ) -> None:
-        self.life, self.clock, self._wire = life, clock, wire
-        self.universe, self._limits, self._settings = universe, limits, settings
-        self._hosts, self._key, self._credentials = hosts, key, credentials
-        self._jitter, self._adopted_ns = jitter, adopted_ns
-        self.run_id = ev.RunId(f"{clock.now_ns():x}-{life.name.partition('-')[2]}")
-        self.store = JournalStore(journal, bot=BOT, mode=MODE, run_id=self.run_id)
-        self.runner: Runner | None = None
-        self.live: LiveVenue | None = None
-        self.ready = False
-        self.failure = ""
+    def __init__(self, life: Mortal, paths: Paths, environ: dict[str, str], clock: Clock) -> None:
+        self.life = life
+        self.bot: Bot | None = None
+        self._paths, self._environ, self._clock = paths, environ, clock
 
-    async def run(self) -> None:
-        """Start-up, which is recovery, then trading until the end."""
-        life, clock = self.life, self.clock
-        state = State(self.universe)
-        for entry in self.store.read():
-            state.apply(entry.event)
-        engine = Engine(
-            state=state,
-            strategy=Arbitrage(self._settings, View(state)),
-            risk=Risk(self._limits),
-            journal=MortalJournal(self.store, life),
-        )
-        self.runner = runner = Runner(engine, clock, lambda: None)
-        node = self._node()
-        await node.open()
-        self.live = live = self._venue(runner, state, node)
-        runner.execution = live
-        self._stamp(ev.RunStarted, run_id=self.run_id, bot=BOT, mode=MODE, version="chaos")
-        await live.start()
-        left = await self._reconcile(live, state)
-        if left:
-            raise Disproved(f"{life.name}: journal and venue do not agree: {left}")
-        feed = self._feed(runner)
-        await feed.start()
-        loop = asyncio.create_task(runner.run())
-        self._stamp(ev.TradingStateChanged, state=ev.TradingState.ACTIVE, reason="told", by="start")
-        self.ready = True
-        watch = asyncio.create_task(self._watch(live, runner))
-        done, _ = await asyncio.wait({loop, watch}, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-        self.failure = runner.failure or "ended"
+    async def run(self) -> int:
+        """As ``run_arbhunter.py``: everything before the bot, then the bot."""
+        LIFE.set(self.life)
+        paths, environ = self._paths, self._environ
+        loaded = load_settings(SPEC, paths, environ)
+        self.life.percent = stage_of(paths)
+        try:
+            setup, at_stage = live_setup(
+                SPEC, loaded, paths, load_wallet(paths, environ), feed=FEED
+            )
+        except SessionRefused as error:
+            return error.code
+        except JournalError:
+            return EXIT_STAY_DOWN
+        try:
+            self.life.lock = await self._lock()
+        except locks.TwinRunning:
+            return EXIT_TWIN
+        self.life.at()
+        checks = preflight.run(
+            paths, bot="", now_ns=self._clock.now_ns(),
+            disk_free_min_mb=loaded.of(FleetSettings).disk_free_min_mb,
+        )  # fmt: skip
+        if not all(check.ok for check in checks):
+            return EXIT_STAY_DOWN
+        self.bot = Bot(SPEC, setup, at_stage, paths, {})
+        if self.life.orphan:
+            self.orphaned()
+        try:
+            return await self.bot.run()
+        except JournalError:
+            return EXIT_RETRY
 
-    def _node(self) -> ChainNode:
-        url, chain_id = self._hosts.rpc_url, self._hosts.chain_id
-        if self._wire is None:
-            return ChainNode(url, chain_id=chain_id)
-        node = WireNode(url, chain_id=chain_id)
-        node.wire = self._wire
-        return node
+    def orphaned(self) -> None:
+        """The channel to the PM2 daemon ended, as ``Bot`` is told of it."""
+        if self.bot is not None:
+            self.bot.end(0, ORPHANED)
+
+    async def _lock(self) -> Any:
+        """As bootstrap, which would wait in real time."""
+        end_s = self.life.loop.time() + TWIN_WAIT_S
+        while True:
+            try:
+                return locks.acquire(self._paths.lock(SLUG))
+            except locks.TwinRunning:
+                if self.life.loop.time() >= end_s:
+                    raise
+            await asyncio.sleep(LOCK_LOOK_S)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may trade."""
+        return self.life.cast is not None and self.life.cast.board.ready and not self.life.dead
 
     def open_now(self) -> list[str]:
         """What is open, under way or unsettled."""
-        if self.runner is None:
+        if self.life.cast is None:
             return ["the start"]
-        state = self.runner.engine.state
+        state = self.life.cast.state
         left = [*state.orders.open, *state.bundles.pending, *state.portfolio.unsettled_trades()]
         return list(map(str, left))
 
-    async def _reconcile(self, live: LiveVenue, state: State) -> str:
-        assert self.runner is not None
-        while True:
-            try:
-                truth = await live.account(query_of(state))
-            except VenueError:
-                await asyncio.sleep(0.5)
-                continue
-            self.life.at(Point.AT_RECOVERY)
-            return reconcile(
-                state, truth, self.runner.handle, venue=live.name, now_ns=self.clock.now_ns()
-            )
 
-    async def _watch(self, live: LiveVenue, runner: Runner) -> None:
-        """As the bot's own watch: orders of unknown outcome are asked about."""
-        asked_ns = 0
-        while not runner.failure:
-            await asyncio.sleep(0.25)
-            now_ns = self.clock.now_ns()
-            state = runner.engine.state
-            if overdue(state, now_ns - RESOLVE_NS) and now_ns - asked_ns > RESOLVE_NS:
-                asked_ns = now_ns
-                try:
-                    truth = await live.account(query_of(state))
-                except VenueError:
-                    continue
-                runner.put_facts(missed_facts(state, truth, self.clock.now_ns()))
-
-    def halt(self) -> None:
-        """An operator ends trading: what rests is cancelled, nothing new is opened."""
-        self._stamp(ev.TradingStateChanged, state=ev.TradingState.HALTED, reason="told", by="test")
-
-    def _stamp(self, kind: type[ev.Event], **fields: object) -> None:
-        now_ns = self.clock.now_ns()
-        assert self.runner is not None
-        self.runner.handle(kind(ts_event=now_ns, ts_recv=now_ns, **fields))
-
-    def _venue(self, runner: Runner, state: State, node: ChainNode) -> LiveVenue:
-        guard = MortalGuard(
-            self._key, instruments=self.universe.instruments, lease_alive=lambda: True,
-            tick_of=lambda token: state.books[token].tick,
-        )  # fmt: skip
-        guard.life = self.life
-        client = ClobClient(
-            self._hosts, self._credentials, clock=self.clock,
-            settings=ClientSettings(answer_s=4.0),
-        )  # fmt: skip
-
-        def journal(events: Sequence[ev.Event]) -> bool:
-            for event in events:
-                runner.handle(event)
-            return not runner.failure
-
-        chain = ChainOperations(
-            guard.transactions(), node, self.universe, monotonic_ns=self.clock.now_ns
-        )
-        data_api = JsonClient(
-            self._hosts.data_url, HttpSettings(per_second=1_000, burst=1_000), clock=self.clock
-        )
-        return LiveVenue(
-            client=client,
-            guard=guard,
-            stream=lambda seen, gap: UserFeed(
-                self._hosts.user_ws_url, self._credentials, on_sightings=seen, on_gap=gap,
-                settings=USER, clock=self.clock, jitter=self._jitter,
-            ),
-            instruments=self.universe.instruments,
-            journal=journal,
-            sink=runner.put_facts,
-            on_failure=runner.crashed,
-            earlier=_earlier_orders(state),
-            operations=chain,
-            earlier_operations=_earlier_operations(state),
-            account=Account(
-                client, guard.wallet, adopted_ns=self._adopted_ns,
-                held=lambda: held_tokens(data_api, guard.wallet),
-            ),
-            settings=LiveSettings(),
-            clock=self.clock,
-        )  # fmt: skip
-
-    def _feed(self, runner: Runner) -> MarketFeed:
-        return MarketFeed(
-            self._hosts.market_ws_url,
-            token_groups(self.universe.markets.values()),
-            runner.put_market,
-            settings=FeedSettings(session=MARKET, snapshot_timeout_ns=2_000 * NS_PER_MS),
-            clock=self.clock,
-            jitter=self._jitter,
-        )
+@contextmanager
+def in_place(wire: Wire, clock: Clock, loop: VirtualLoop, *, whole_gate: bool) -> Iterator[None]:
+    """Bots started meanwhile are of this run: mortal, on its clock and on its wire."""
+    patches: dict[str, Any] = {
+        "fleet.clock.LiveClock.now_ns": lambda _self: clock.now_ns(),
+        "fleet.journal.database.connect": chaos_mortal.connect,
+        "fleet.runtime.bot.FleetState": chaos_mortal.MortalFleet,
+        "fleet.runtime.bot.build": chaos_mortal.staged,
+        "fleet.runtime.bot.os": SimpleNamespace(getpid=lambda: this_life().number),
+        "fleet.runtime.cast.JournalStore": chaos_mortal.MortalJournal,
+        "fleet.runtime.live_session.SigningGuard": chaos_mortal.MortalGuard,
+        "fleet.runtime.live_session.LiveVenue": chaos_mortal.MortalVenue,
+        "fleet.runtime.live_session.ChainNode": WireNode,
+        "fleet.runtime.live_standing.ChainNode": WireNode,
+        "fleet.runtime.live_session.ChainOperations": partial(
+            ChainOperations, monotonic_ns=clock.now_ns
+        ),
+        "fleet.runtime.memory.settle": lambda: None,  # One process of many: nothing is frozen.
+    }
+    if not whole_gate:
+        patches["fleet.runtime.live_session._check"] = chaos_mortal.checked
+        patches["fleet.runtime.live_session._smoke"] = chaos_mortal.smoked
+    loop.connect = wire.lane
+    with ExitStack() as stack:
+        for name, value in patches.items():
+            stack.enter_context(mock.patch(name, value))
+        stack.enter_context(mock.patch.object(WireNode, "wire", wire, create=True))
+        stack.enter_context(wire.in_place())
+        yield

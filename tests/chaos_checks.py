@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fleet.domain import events as ev
-from fleet.domain.commands import SubmitOrder
+from fleet.domain.commands import OperationKind, SubmitOrder
 from fleet.domain.instruments import InstrumentId, Side, Universe
 from fleet.domain.units import notional_up
 from fleet.engine.risk import RiskLimits
@@ -37,6 +37,9 @@ class Seen:
     fills: int = 0
     failed: int = 0
     operations: int = 0
+    redeemed: int = 0
+    lost: int = 0
+    """Redemptions of tokens that paid nothing."""
     absent: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     stake_max: int = 0
@@ -49,13 +52,17 @@ class JournalWatch:
     def __init__(self, universe: Universe, limits: RiskLimits) -> None:
         self.state = State(universe)
         self.seen = Seen()
-        self._limits = limits
+        self.limits = limits
+        """May grow while a journal is watched: what a lower stage finds open may stay open."""
+        self.stake: dict[str, int] = {}
+        """What is at stake by market after the last entry, at 1e-8."""
+        self.failed_worth = 0
+        """What fills that failed to settle were worth: the caps may be passed by it."""
         self._decided: dict[str, SubmitOrder] = {}
         self._signed: dict[str, str] = {}
         self._hashes: dict[str, str] = {}
         self._filled: dict[str, int] = {}
         self._trades: dict[str, ev.OrderFilled] = {}
-        self._failed_worth = 0
 
     def take(self, event: ev.Event) -> None:
         """The next entry."""
@@ -79,6 +86,9 @@ class JournalWatch:
                 self.seen.absent += 1
             case ev.OperationConfirmed():
                 self.seen.operations += 1
+                if event.kind is OperationKind.REDEEM:
+                    self.seen.redeemed += 1
+                    self.seen.lost += not event.cash
             case ev.TradingStateChanged(by="engine"):
                 raise Disproved(f"the engine halted: {event.reason}")
             case _:
@@ -133,11 +143,11 @@ class JournalWatch:
         fill = self._trades.get(event.trade_id)
         if fill is not None and self.state.portfolio.settlement(event.trade_id) is not event.status:
             self.seen.failed += 1
-            self._failed_worth += notional_up(fill.price, fill.qty) + fill.fee
+            self.failed_worth += notional_up(fill.price, fill.qty) + fill.fee
 
     def _caps(self) -> None:
         """A plain count of what is at stake; a fill that failed may pass a cap by its worth."""
-        state, limits = self.state, self._limits
+        state, limits = self.state, self.limits
         stake: dict[str, int] = {}
         for token, position in state.portfolio.positions.items():
             self._add(stake, token, position.cost)
@@ -151,11 +161,12 @@ class JournalWatch:
         for operation in state.bundles.pending.values():
             if operation.cash < 0 and operation.mint:
                 self._add(stake, operation.mint[0][0], -operation.cash)
+        self.stake = stake
         self.seen.stake_max = max(self.seen.stake_max, sum(stake.values()))
         for market, at_stake in stake.items():
-            if at_stake > limits.max_market_exposure + self._failed_worth:
+            if at_stake > limits.max_market_exposure + self.failed_worth:
                 raise Disproved(f"{at_stake} at stake in market {market}, above its cap")
-        if sum(stake.values()) > limits.max_wallet_exposure + self._failed_worth:
+        if sum(stake.values()) > limits.max_wallet_exposure + self.failed_worth:
             raise Disproved(f"{sum(stake.values())} at stake in the wallet, above its cap")
         if len(state.orders.open) > limits.max_orders_in_flight:
             raise Disproved(f"{len(state.orders.open)} orders are open at once")
@@ -217,20 +228,23 @@ class Posted:
                 raise Disproved(f"salt {order['salt']} was signed over two different orders")
             self.sent[name] = self.sent.get(name, 0) + 1
 
-    def answered(self, body: bytes) -> None:
-        """The exchange's answer to one: each id may be accepted once."""
+    def answered(self, body: bytes) -> list[str]:
+        """The exchange's answer to one: each id may be accepted once. Those it accepted."""
         try:
             found = json.loads(body)
         except ValueError:
-            return
+            return []
+        taken: list[str] = []
         for answer in found if isinstance(found, list) else [found]:
             if not isinstance(answer, dict) or not answer.get("success") or answer.get("errorMsg"):
                 continue
             digest = answer.get("orderID", "")
             if digest:
+                taken.append(digest)
                 self.accepted[digest] = self.accepted.get(digest, 0) + 1
                 if self.accepted[digest] > 1:
                     raise Disproved(f"the exchange accepted order hash {digest} twice")
+        return taken
 
 
 def _orders_in(body: bytes) -> list[dict[str, object]]:

@@ -11,6 +11,7 @@ side dies. A request that left goes on at the exchange whatever happens to its s
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from yarl import URL
 
 from fleet.sandbox.channel import PING, PONG, Channel
 from fleet.venues.port import TransportFailed
-from tests.chaos_loop import PROCESS
+from tests.chaos_loop import PROCESS, VirtualLoop
 
 QUEUE_MAX = 4_096
 
@@ -105,8 +106,9 @@ class _Protocol:
 class Wire:
     """All connections of one run."""
 
-    def __init__(self, seed: int, tap: Tap, *, slow_s: float = 0.03) -> None:
+    def __init__(self, seed: int, tap: Tap, loop: VirtualLoop, *, slow_s: float = 0.03) -> None:
         """Each way takes up to ``slow_s``."""
+        self.loop = loop
         self.server: Serving | None = None
         self.tap = tap
         self._slow_s = slow_s
@@ -127,12 +129,11 @@ class Wire:
                 link.broken("the sandbox is gone")
 
     def spawn(self, process: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """A task of another process."""
-        token = PROCESS.set(process)
-        try:
-            return asyncio.get_running_loop().create_task(work)
-        finally:
-            PROCESS.reset(token)
+        """A task of another process, which inherits nothing of this one."""
+        context = contextvars.Context()
+        context.run(PROCESS.set, process)
+        loop = asyncio.get_running_loop()
+        return context.run(lambda: loop.create_task(work, context=context))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -228,6 +229,7 @@ class LaneTransport(asyncio.Transport):
         super().__init__()
         self.wire, self._protocol = wire, protocol
         self.process = PROCESS.get()
+        self._context = contextvars.copy_context()
         self._parser = h11.Connection(h11.SERVER)
         self._lost = False
         wire.links.add(self)
@@ -275,7 +277,8 @@ class LaneTransport(asyncio.Transport):
             self._lost = True
             self.wire.links.discard(self)
             if self.process not in self.wire.dead:
-                self._protocol.connection_lost(ConnectionResetError(reason))
+                lost = ConnectionResetError(reason)
+                self.wire.loop.run_in(self._context, self._protocol.connection_lost, lost)
 
     def abort(self) -> None:
         """Our side gives it up."""
@@ -335,6 +338,7 @@ class WireLink:
         self.wire = wire
         self._on_opened, self._on_text, self._on_closed = on_opened, on_text, on_closed
         self.process = PROCESS.get()
+        self._context = contextvars.copy_context()
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._channel: Channel[Any] | None = None
         self._client: Any = None
@@ -389,13 +393,13 @@ class WireLink:
             channel.received(self._client, text.decode())
 
     def deliver(self, payload: bytes) -> None:
-        """A frame of the sandbox, if there is still somebody."""
+        """A frame of the sandbox, if there is still somebody; one who stands still reads it later."""
         if self.process not in self.wire.dead and not self._ended.done():
-            token = PROCESS.set(self.process)
-            try:
-                self._on_text(memoryview(payload))
-            finally:
-                PROCESS.reset(token)
+            self.wire.loop.run_in(self._context, self._read, payload)
+
+    def _read(self, payload: bytes) -> None:
+        if self.process not in self.wire.dead and not self._ended.done():
+            self._on_text(memoryview(payload))
 
     def broken(self, reason: str) -> None:
         """The connection is gone."""

@@ -3,7 +3,7 @@
 A *life* is the bot over the faulty paper venue in virtual time (``tests.faulty_world.play``). A
 *kill round* is the real bot under the real PM2, killed with kill -9 at random moments
 (``tests.e2e.test_crash_pm2.kill_rounds``). Each prints a line; a failure prints its seed and how to
-repeat it, and ends with 1. Ctrl-C ends with 0.
+repeat it, and ends with 1. Ctrl-C ends with 0, SIGTERM with 143; neither leaves anything behind.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from tests.e2e.test_crash_pm2 import kill_rounds
 from tests.faulty_world import play
 from tests.proof import Proof
+from tests.stopping import STOPPED, Stopped, end_in_order
 
 LIVES_A_ROUND = 50
 
@@ -98,8 +99,12 @@ def live(seed: int, steps: int, totals: Totals) -> None:
 def kill_round(seed: int, kills: int, totals: Totals) -> None:
     """One round under PM2. A failing round's home is kept."""
     root = Path(tempfile.mkdtemp(prefix="soak-"))
-    with repeatable(f"kill round {seed} in {root}", f"--round {seed} --kills {kills}"):
-        proof = kill_rounds(root, seed=seed, kills=kills, say=True)
+    try:
+        with repeatable(f"kill round {seed} in {root}", f"--round {seed} --kills {kills}"):
+            proof = kill_rounds(root, seed=seed, kills=kills, say=True)
+    except KeyboardInterrupt:
+        shutil.rmtree(root)
+        raise
     shutil.rmtree(root)
     totals.rounds += 1
     totals.kills += kills
@@ -126,17 +131,21 @@ def soak(arguments: argparse.Namespace, totals: Totals) -> None:
             return
 
 
-def main() -> None:
+def main() -> int:
     """Soak, and say what was seen; an error ends it with 1."""
     totals = Totals()
     arguments = parse(sys.argv[1:])
+    end_in_order()
     try:
         soak(arguments, totals)
+    except Stopped:
+        return STOPPED
     except KeyboardInterrupt:
         pass
     finally:
         print(totals, flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

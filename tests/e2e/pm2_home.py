@@ -42,6 +42,20 @@ def gone(pid: int) -> bool:
     return state == "Z"
 
 
+def marked(variable: str) -> set[int]:
+    """The processes that run with ``NAME=value`` in their environment."""
+    found = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and not gone(int(folder.name)):
+            try:
+                words = (folder / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue  # It ended while it was looked at, or is another user's.
+            if variable.encode() in words:
+                found.add(int(folder.name))
+    return found
+
+
 @dataclass(slots=True)
 class Pm2:
     """One PM2 daemon's directory and its command line."""
@@ -107,6 +121,9 @@ class Pm2:
         for pid in pids - {0}:
             if not gone(pid) and str(self.home) in Path(f"/proc/{pid}/environ").read_text():
                 os.kill(pid, signal.SIGKILL)
+        # Whoever was interrupted while it started the daemon has written no pid yet.
+        for pid in marked(f"PM2_HOME={self.home}"):
+            os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.home, ignore_errors=True)
 
 
