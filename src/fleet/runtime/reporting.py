@@ -19,7 +19,7 @@ from fleet.engine.bundle import Bundle
 from fleet.engine.engine import Journal
 from fleet.engine.state import State
 
-EXECUTED: Final = frozenset({"COMPLETE", "HELD"})
+EXECUTED: Final = frozenset({"COMPLETE", "HELD", "SOLD"})
 
 
 class ReportingJournal:

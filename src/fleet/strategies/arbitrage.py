@@ -37,36 +37,21 @@ from fleet.domain.events import (
     AnyEvent,
     BookChanged,
     BookSnapshot,
-    FillSettled,
-    OperationConfirmed,
-    OperationRejected,
-    OrderAccepted,
-    OrderCanceled,
-    OrderExpired,
-    OrderFilled,
-    OrderRejected,
-    Reconciled,
-    TimerFired,
     TradingState,
-    TradingStateChanged,
 )
 from fleet.domain.instruments import InstrumentId
 from fleet.domain.units import SCALE, Cash, Price, Qty
 from fleet.engine.bundle import Bundle
 from fleet.engine.view import View
-from fleet.strategies.flatten import flatten_step
-from fleet.strategies.legs import COMPLETE, HELD, ExecutionSettings, first_step, next_step
-from fleet.strategies.redemption import WRITE_OFF_NS, Redemptions
+from fleet.strategies.legs import COMPLETE, HELD, ExecutionSettings, first_step
+from fleet.strategies.redemption import WRITE_OFF_NS
 from fleet.strategies.sizing import Offer, Sizing, leg_prices, size_bundle
 from fleet.strategies.watches import MarketWatch, Watch, build_watches
+from fleet.strategies.working import STEPS, Worker
 
 _ACTIVE: Final = TradingState.ACTIVE
 REST_NS_MAX = 60 * 1_000_000_000
 YEAR_NS = 365 * 86_400 * 1_000_000_000
-_STEPS = (
-    OrderFilled, OrderCanceled, OrderRejected, OrderExpired, OrderAccepted, FillSettled,
-    OperationConfirmed, OperationRejected, Reconciled, TimerFired, TradingStateChanged,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +104,7 @@ class Arbitrage:
             view, complement=settings.complement, sets=settings.sets, ladders=settings.ladders
         )
         self._pending: list[Watch] = []
-        self._redemptions = Redemptions(write_off_ns=settings.write_off_ns)
+        self._worker = Worker(settings.execution, write_off_ns=settings.write_off_ns)
         self._ideas = {
             (watch.idea, watch.key): watch
             for market in self._markets.values()
@@ -138,7 +123,7 @@ class Arbitrage:
             market = self._markets.get(event.instrument_id)
             wishes = self._look(market, event, view) if market is not None else ()
             return wishes or self._propose_first(confirmed, view)
-        if isinstance(event, _STEPS):
+        if isinstance(event, STEPS):
             return self._work(event, view)
         return ()
 
@@ -336,19 +321,10 @@ class Arbitrage:
     # --- working ------------------------------------------------------------------------------
 
     def _work(self, event: AnyEvent, view: View) -> Sequence[Intent | StartTimer]:
-        if view.trading is TradingState.HALTED:
-            return ()
-        wishes: list[Intent | StartTimer] = []
-        for bundle in tuple(view.open_bundles.values()):
-            step = next_step(bundle, view, self.settings.execution)
-            for wish in step:
-                if isinstance(wish, CloseBundle):
-                    self._rest(bundle, wish.outcome, view.now_ns)
-            wishes.extend(step)
-        if isinstance(event, TimerFired):
-            wishes.extend(self._redemptions.wishes(view))
-            if view.operator == "flatten":
-                wishes.extend(flatten_step(view))
+        wishes = self._worker.work(event, view)
+        for wish in wishes:
+            if isinstance(wish, CloseBundle):
+                self._rest(view.open_bundles[wish.bundle_id], wish.outcome, view.now_ns)
         return wishes
 
     def _rest(self, bundle: Bundle, outcome: str, now_ns: int) -> None:

@@ -130,7 +130,7 @@ class ForecastTrader:
     def verdict(self) -> str:
         """Of how many forecasts skill was shown, and why not of the newest, in words."""
         counters = self.counters
-        judged = counters.no_edge + counters.too_thin + counters.drifted + counters.forecast_bets
+        judged = self.schedule.counters.forecasts_received
         if not judged:
             return "forecasts: none judged yet"
         if counters.no_edge == judged:

@@ -40,6 +40,8 @@ _ACTIVE: Final = TradingState.ACTIVE
 _LEG: Final = Purpose.LEG
 COMPLETE: Final = "COMPLETE"
 HELD: Final = "HELD"
+SOLD: Final = "SOLD"
+"""What an exit gave away."""
 MISSED: Final = "MISSED"
 UNWOUND: Final = "UNWOUND"
 STRANDED: Final = "STRANDED"
@@ -289,6 +291,8 @@ def _outcome(bundle: Bundle, *, lost: bool = False) -> str:
         return STRANDED
     if bundle.matched <= 0:
         return UNWOUND
+    if bundle.plan.exits:
+        return SOLD
     if bundle.plan.finish is None:
         return HELD
     return STRANDED if lost else COMPLETE
