@@ -21,7 +21,6 @@ Paths = npt.NDArray[np.float64]
 
 STEP_S = 180
 START_S = 10_000 * STEP_S
-TICK = SCALE // 1_000
 
 
 def reverting_pairs(
@@ -62,15 +61,17 @@ def recording(
     world: Universe | None = None,
     *,
     half_spread: float = 0.002,
+    tick: int = SCALE // 1_000,
     references: Sequence[tuple[tuple[str, int], ...]] = (),
 ) -> QuoteRecording:
     """One poll a step of ``STEP_S``: every market two-sided around its path."""
     length, count = paths.shape
     known = world or one_event(count)
     ids = list(known.markets)
-    bids = np.maximum(1, np.round((paths - half_spread) * 1_000)).astype(np.int64) * TICK
-    asks = np.minimum(999, np.round((paths + half_spread) * 1_000)).astype(np.int64) * TICK
-    asks = np.maximum(asks, bids + TICK)
+    grid = SCALE // tick
+    bids = np.clip(np.round((paths - half_spread) * grid), 1, grid - 2).astype(np.int64) * tick
+    asks = np.clip(np.round((paths + half_spread) * grid), 2, grid - 1).astype(np.int64) * tick
+    asks = np.maximum(asks, bids + tick)
     last: dict[MarketId, tuple[int, int]] = {}
     polls = []
     for t in range(length):
@@ -87,11 +88,11 @@ def recording(
     )  # fmt: skip
 
 
-def one_event(count: int, *, rate: str = "0", size: int = 2) -> Universe:
+def one_event(count: int, *, rate: str = "0", size: int = 2, tick: str = "0.001") -> Universe:
     """Markets of which each ``size`` belong to one event."""
     from dataclasses import replace
 
-    made = universe(count, tick="0.001", rate=rate)
+    made = universe(count, tick=tick, rate=rate)
     markets = {
         market_id(n): replace(made.markets[market_id(n)], event_id=f"e{(n - 1) // size}")
         for n in range(1, count + 1)

@@ -233,7 +233,7 @@ def test_digitals_are_measured_against_their_underlying() -> None:
     found = fit(known, relations, settings(max_pairs=0))
     assert found.strips[("BTC", end_s * NS)] == pytest.approx(0.6, rel=0.07)
     wanted = [one for one in relations.fixed if one.kind is Kind.THRESHOLD]
-    at = signals(known, relations, found.strips, wanted, 400)
-    zs = {one.legs[0][0]: at[one.key].z / SCALE for one in wanted}
+    found_at = signals(known, relations, found.strips, wanted, 400)
+    zs = {one.legs[0][0]: found_at[one.key].z / SCALE for one in wanted}
     assert max(zs, key=lambda one: zs[one]) == market_id(3)
     assert zs[market_id(3)] > 4

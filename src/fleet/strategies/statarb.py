@@ -165,11 +165,13 @@ class StatArb:
             self._history, self._relations, self._fit.strips,
             tuple((wanted | held).values()), self._history.rows,
         )  # fmt: skip
-        if view.trading is not TradingState.ACTIVE:
+        if view.trading is TradingState.HALTED:
             return ()
         wishes: list[Intent] = []
         for plan in self._exits(standing, held, found, view, next_id):
             wishes += [plan, *first_step(plan, view, settings.execution)]
+        if view.trading is not TradingState.ACTIVE:
+            return wishes
         ripe = [one for key, one in found.items() if key in wanted and self._ripe(one)]
         self._counts["signals"] += len(ripe)
         for plan in self._entries(ripe, view, next_id) if ripe else ():

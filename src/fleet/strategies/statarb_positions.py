@@ -163,7 +163,8 @@ def _sized(offers: Sequence[Offer], payoff: int, room: int) -> Sizing | Refusal:
                 for offer in offers
             )
             return size if sellable else Refusal.SMALL
-        trade_size = trade_size * room // worst - 1
+        # A hundredth less than in proportion: fees and lots are rounded against us.
+        trade_size = trade_size * room // worst * 99 // 100
     return Refusal.ROOM
 
 
