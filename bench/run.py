@@ -198,6 +198,21 @@ def measure_rest(session: Session, folder: Path, laps: int) -> None:
     session.put("fold_1m_entries_s", figure(found, "recovery", "fold_s"), "recovery")
 
 
+def measure_memory(session: Session, rows: int) -> None:
+    """A search of the retrieval memory among ``rows`` vectors, and the naive way."""
+    (CHECKOUT / "var").mkdir(mode=0o700, exist_ok=True)
+    session.rounds = 1
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=CHECKOUT / "var") as disk:
+        found = session.turns({"memory": (ours, "memory_search.py", rows, disk)})
+    mine = figure(found, "memory", "p50_ms")
+    session.put("memory_search_ms_p50", mine, "memory")
+    session.put("memory_search_ms_p99", figure(found, "memory", "p99_ms"), "memory")
+    session.put("memory_search_half_ms_p50", figure(found, "memory", "half_p50_ms"), "memory")
+    naive = figure(found, "memory", "argsort_p50_ms")
+    session.put("memory_search_vs_argsort", ratio(naive, mine), "memory")
+    session.put("memory_open_s", figure(found, "memory", "open_s"), "memory")
+
+
 def show(result: Result) -> None:
     """One table, with the reason where there is no figure."""
     width = max(map(len, result))
@@ -228,6 +243,7 @@ def main() -> None:
         measure_live(session, folder, args.orders)
         session.rounds = rounds
         measure_rest(session, folder, args.laps)
+    measure_memory(session, 100_000)
     session.result["machine"] = f"{os.cpu_count()} cores, {platform.machine()}"
     session.result["python"] = platform.python_version()
     RESULTS.write_text(json.dumps(session.result, indent=2) + "\n")

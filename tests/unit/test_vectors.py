@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,10 @@ def test_nearest_is_sorting_everything(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vectors, "CHUNK_ROWS", 16)
         slots, similarities = nearest(rows, query, eligible, top)
+        with ThreadPoolExecutor(1) as helper:
+            again, same = nearest(rows, query, eligible, top, helper)
+    assert set(again.tolist()) == set(slots.tolist())
+    assert same.tolist() == similarities.tolist()
     truth = (rows.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
     best = sorted(truth[eligible], reverse=True)[:top]
     assert similarities[: len(best)].tolist() == best

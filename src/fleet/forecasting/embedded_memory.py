@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -83,6 +84,7 @@ class EmbeddedMemory:
             directory / matrix_name(embedder.name), name=embedder.name, dim=embedder.dim
         )
         self._index = _Index.empty()
+        self._helper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memory")
         try:
             self._catch_up()
         except MemoryFailed:
@@ -92,6 +94,7 @@ class EmbeddedMemory:
     def close(self) -> None:
         """Close files and cache; closing twice is harmless."""
         with self._file.lock:
+            self._helper.shutdown()
             self._matrix.close()
             self._file.close()
             self.embedder.close()
@@ -235,7 +238,7 @@ class EmbeddedMemory:
         matrix = self._matrix.rows(index.count)
         if len(matrix) < index.count:
             return None
-        slots, similarities = nearest(matrix, query, eligible, top)
+        slots, similarities = nearest(matrix, query, eligible, top, self._helper)
         ranked = sorted(
             (-similarity, *self._file.rows("SELECT id, kind FROM item WHERE slot = ?", (slot,))[0],
              slot)

@@ -113,7 +113,7 @@ class CachedEmbedder:
         return int(found[0][0]), self.path.stat().st_size
 
     def totals(self) -> tuple[int, int]:
-        """Texts found and texts embedded, ever, by this embedder's name. Raises ``MemoryFailed``."""
+        """Texts found and texts embedded, ever, under this name. Raises ``MemoryFailed``."""
         with self._file.lock:
             found = self._file.rows(
                 "SELECT hits, misses FROM asked WHERE embedder = ?", [self.name]

@@ -47,9 +47,9 @@ FILL_BATCH: Final = 256
 EF_SEARCH: Final = 200
 SCAN_TUPLES_MAX: Final = 200_000
 
-_COLUMNS: Final = (
-    "i.kind, i.id, i.text, i.text_hash, i.known_ns, i.category, i.source, i.outcome, i.price,"
-    " i.facts"
+_SELECT: Final = (
+    "SELECT kind, id, text, text_hash, known_ns, category, source, outcome, price, facts"
+    " FROM fleet.memory_item"
 )
 
 
@@ -103,15 +103,14 @@ class PostgresMemory:
 
     def get(self, kind: Kind, item_id: str) -> Item | None:
         """One row. Raises ``MemoryFailed``."""
-        query = f"SELECT {_COLUMNS} FROM fleet.memory_item i WHERE kind = %s AND id = %s"  # noqa: S608 - constants
+        query = f"{_SELECT} WHERE kind = %s AND id = %s"
         found = self._call(lambda db: db.execute(query.encode(), (kind.value, item_id)).fetchone())
         return item_of(found) if found else None
 
     def items(self, kind: Kind | None = None) -> Sequence[Item]:
         """Every row (of a kind), by ``known_ns`` and id. Raises ``MemoryFailed``."""
         kinds = [one.value for one in ([kind] if kind else KINDS)]
-        query = f"SELECT {_COLUMNS} FROM fleet.memory_item i WHERE kind = ANY(%s)"  # noqa: S608 - constants
-        query += " ORDER BY known_ns, id, kind"
+        query = f"{_SELECT} WHERE kind = ANY(%s) ORDER BY known_ns, id, kind"
         found = self._call(lambda db: db.execute(query.encode(), (kinds,)).fetchall(), ms=ADD_MS)
         return [item_of(row) for row in found]
 
@@ -150,7 +149,7 @@ class PostgresMemory:
         vectors: NDArray[np.float32],
     ) -> None:
         query = (
-            f"INSERT INTO fleet.{self._table} AS v(key, text_hash, embedding)"  # noqa: S608 - our number
+            f"INSERT INTO fleet.{self._table} AS v(key, text_hash, embedding)"  # noqa: S608
             " SELECT i.key, i.text_hash, %s FROM fleet.memory_item i"
             # Another process may have changed the text since it was read.
             " WHERE i.key = %s AND i.text_hash = %s FOR SHARE"
@@ -161,7 +160,7 @@ class PostgresMemory:
         with db.cursor() as cursor:
             cursor.executemany(query.encode(), list(zip(vectors, keys, hashes, strict=True)))
 
-    # --- searching --------------------------------------------------------------------------------
+    # --- searching ----------------------------------------------------------------------------
 
     def search(
         self,
@@ -210,10 +209,10 @@ class PostgresMemory:
                 found, similarities.tolist(), strict=True
             )
         )[:top]
-        by_key = f"SELECT i.key, {_COLUMNS} FROM fleet.memory_item i WHERE key = ANY(%s)"  # noqa: S608 - constants
+        by_key = f"{_SELECT} WHERE key = ANY(%s)"
         rows = db.execute(by_key.encode(), ([key for *_, key in ranked],)).fetchall()
-        items = {key: item_of(columns) for key, *columns in rows}
-        return [Neighbour(items[key], -negative) for negative, _, _, key in ranked]
+        items = {(item.kind.value, item.id): item for item in map(item_of, rows)}
+        return [Neighbour(items[kind, item_id], -negative) for negative, item_id, kind, _ in ranked]
 
     def _by_index(
         self, db: Connection[Any], query: NDArray[np.float32], allowed: tuple[Any, ...], top: int
@@ -255,7 +254,7 @@ class PostgresMemory:
         ties: bool,
     ) -> list[tuple[Any, ...]]:
         query_words = (
-            "SELECT i.key, i.id, i.kind, v.embedding, v.embedding <#> %s AS distance"  # noqa: S608 - our number
+            "SELECT i.key, i.id, i.kind, v.embedding, v.embedding <#> %s AS distance"  # noqa: S608
             f" FROM fleet.{self._table} v JOIN fleet.memory_item i ON i.key = v.key"
             " AND i.text_hash = v.text_hash"
             " WHERE i.known_ns < %s AND i.kind = ANY(%s) AND NOT i.id = ANY(%s)"
@@ -264,7 +263,7 @@ class PostgresMemory:
         )
         return db.execute(query_words.encode(), (query, *allowed, limit)).fetchall()
 
-    # --- rows of other processes and embedders ------------------------------------------------------
+    # --- rows of other processes and embedders ------------------------------------------------
 
     def _catch_up(self) -> None:
         """Embed what this embedder has no vector of: other embedders' rows, or changed ones."""
@@ -274,7 +273,7 @@ class PostgresMemory:
         if newest == self._seen:
             return
         query = (
-            "SELECT i.key, i.text, i.text_hash FROM fleet.memory_item i"  # noqa: S608 - our number
+            "SELECT i.key, i.text, i.text_hash FROM fleet.memory_item i"  # noqa: S608
             f" LEFT JOIN fleet.{self._table} v ON v.key = i.key"
             " WHERE i.seq > %s AND (v.key IS NULL OR v.text_hash <> i.text_hash) LIMIT %s"
         )
@@ -287,7 +286,7 @@ class PostgresMemory:
             self._call(put, ms=ADD_MS)
         self._seen = newest
 
-    # --- connections --------------------------------------------------------------------------------
+    # --- connections --------------------------------------------------------------------------
 
     def _migrate(self) -> str:
         import psycopg

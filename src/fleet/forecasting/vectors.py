@@ -5,7 +5,7 @@ its own: which slots count, and the CRC-32 of each, is in the memory's database,
 or foreign file is found out and written again. A slot is written before the database names it,
 never while it does; a file is replaced by another, never cut, so that nobody's mapping breaks.
 
-The search is exact: a first pass in float32 by BLAS, in chunks so that memory stays flat, keeps
+The search is exact: a first pass in float32, in chunks so that memory stays flat, keeps
 every row that could be among the best given the worst rounding error of a float32 sum; those are
 summed again in float64, always in the same order, and ties are broken by id.
 """
@@ -17,7 +17,8 @@ import hashlib
 import mmap
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 HEADER_BYTES: Final = 4_096
 _HEADER: Final = "<8sI16s"
 _MAGIC: Final = b"FLTVEC01"
-CHUNK_ROWS: Final = 16_384
+CHUNK_ROWS: Final = 8_192
 FEW: Final = 8
 """Fewer than one eligible row in eight are gathered before they are multiplied."""
 
@@ -73,43 +74,78 @@ def nearest(
     query: NDArray[np.float32],
     eligible: NDArray[np.bool_],
     top: int,
+    helper: Executor | None = None,
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Slots and similarities, best first, of the ``top`` best eligible rows and of all their ties.
 
     ``matrix`` is (n, dim), ``eligible`` (n,). Rows that are not eligible are never compared.
+    ``helper`` takes chunks too where there are several.
     """
-    margin = rounding(matrix.shape[1])
-    slots: NDArray[np.intp] = np.empty(0, dtype=np.intp)
-    values: NDArray[np.float32] = np.empty(0, dtype=np.float32)
-    for start in range(0, len(matrix), CHUNK_ROWS):
-        chosen = np.flatnonzero(eligible[start : start + CHUNK_ROWS])
-        if not len(chosen):
-            continue
-        chunk = matrix[start : start + CHUNK_ROWS]
-        if len(chosen) * FEW < len(chunk):
-            found = chunk[chosen] @ query
-        elif len(chosen) == len(chunk):
-            found = chunk @ query
-        else:
-            found = (chunk @ query)[chosen]
-        if len(values) >= top:
-            promising = found >= _least(values, top) - margin
-            chosen, found = chosen[promising], found[promising]
-        slots = np.concatenate([slots, chosen + start])
-        values = np.concatenate([values, found])
-        if len(values) > top:
-            kept = values >= _least(values, top) - margin
-            slots, values = slots[kept], values[kept]
+    # Both take the next chunk from the same iterator, which the interpreter's lock guards: a
+    # helper that gets no core holds up nothing.
+    starts = iter(range(0, len(matrix), CHUNK_ROWS))
+    help_ = None
+    if helper is not None and len(matrix) > CHUNK_ROWS:
+        help_ = helper.submit(_promising, matrix, query, eligible, top, starts)
+    slots, values = _promising(matrix, query, eligible, top, starts)
+    if help_ is not None and not help_.cancel():
+        more, their_values = help_.result()
+        slots, values = np.concatenate([slots, more]), np.concatenate([values, their_values])
+    slots, _ = _kept(slots, values, top, rounding(matrix.shape[1]))
     similarities = np.empty(len(slots), dtype=np.float64)
     for start in range(0, len(slots), CHUNK_ROWS // 4):
         part = slots[start : start + CHUNK_ROWS // 4]
         similarities[start : start + len(part)] = exact(matrix[part], query)
     if len(similarities) > top:
         last = np.partition(similarities, len(similarities) - top)[len(similarities) - top]
-        kept = similarities >= last
-        slots, similarities = slots[kept], similarities[kept]
+        best = similarities >= last
+        slots, similarities = slots[best], similarities[best]
     order = np.argsort(-similarities, kind="stable")
     return slots[order], similarities[order]
+
+
+def _promising(
+    matrix: NDArray[np.float32],
+    query: NDArray[np.float32],
+    eligible: NDArray[np.bool_],
+    top: int,
+    starts: Iterator[int],
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Slots and float32 products of the rows in some chunks that could be among their best."""
+    margin = rounding(matrix.shape[1])
+    slots: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+    values: NDArray[np.float32] = np.empty(0, dtype=np.float32)
+    for start in starts:
+        chosen = np.flatnonzero(eligible[start : start + CHUNK_ROWS])
+        if not len(chosen):
+            continue
+        chunk = matrix[start : start + CHUNK_ROWS]
+        if len(chosen) * FEW < len(chunk):
+            found = _products(chunk[chosen], query)
+        else:
+            found = _products(chunk, query)
+            found = found if len(chosen) == len(chunk) else found[chosen]
+        slots, values = _kept(
+            np.concatenate([slots, chosen + start]), np.concatenate([values, found]), top, margin
+        )
+    return slots, values
+
+
+def _products(rows: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:
+    # Not `rows @ query`: BLAS's threads spin while they wait for one another, and on a machine with
+    # busy cores that took five times the processor time (docs/memory.md). Row by row it stays in
+    # the caller's thread, without the interpreter's lock, and reads memory nearly as fast.
+    products: NDArray[np.float32] = np.vecdot(rows, query)
+    return products
+
+
+def _kept(
+    slots: NDArray[np.intp], values: NDArray[np.float32], top: int, margin: float
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    if len(values) <= top:
+        return slots, values
+    kept = values >= _least(values, top) - margin
+    return slots[kept], values[kept]
 
 
 def _least(values: NDArray[np.float32], top: int) -> np.float32:
