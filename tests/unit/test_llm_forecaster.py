@@ -75,6 +75,7 @@ def test_five_samples_make_a_forecast(tmp_path: Path) -> None:
         figures = ledger.figures()
         assert (figures.attempts, figures.errors, figures.forecasts, figures.failed) == (5, 0, 1, 0)
         assert figures.cost_per_forecast_usd == pytest.approx(made.cost_usd)
+        assert forecaster.figures() == figures
         notes = ledger.rows("SELECT note, read, written FROM attempt")
         assert all("moved" in note and read and written for note, read, written in notes)
         ledger.close()

@@ -41,7 +41,7 @@ from fleet.forecasting.port import (
 )
 from fleet.forecasting.prices import PriceUnknown
 from fleet.forecasting.prompts import Prompt
-from fleet.forecasting.usage import Outcome
+from fleet.forecasting.usage import Figures, Outcome
 from fleet.forecasting.wording import news_query, plain
 from fleet.journal.database import JournalError
 
@@ -162,6 +162,10 @@ class LlmForecaster:
             prompt_hash=prompt.digest,
             cost_usd=cost / SCALE,
         )
+
+    def figures(self) -> Figures:
+        """The KPIs of all who share the ledger, of all days. Raises ``JournalError``."""
+        return self._access.budget.ledger.figures()
 
     async def close(self) -> None:
         """Close the endpoint's connections and the ledger, for all who share them; used again,
