@@ -121,7 +121,9 @@ def results(seeds: Sequence[int], jobs: int) -> Iterator[tuple[int, Report | str
 def shelter() -> Iterator[None]:
     """A folder for the files of all lives, gone at the end however it comes."""
     shared = Path("/dev/shm")
-    folder = tempfile.mkdtemp(prefix="chaos-", dir=shared if shared.is_dir() else None)
+    folder = tempfile.mkdtemp(
+        prefix=f"chaos-{os.getpid()}-", dir=shared if shared.is_dir() else None
+    )
     os.environ[FOLDER] = folder  # The workers' too.
     try:
         yield
