@@ -44,7 +44,7 @@ def _forecast(world: Sequence[Item], price: float | None, *, path: bool = False)
             return str(error)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(items(), st.sampled_from([None, 0.0, 0.03, 0.5, 1.0]), st.randoms(use_true_random=False))
 def test_what_was_known_later_changes_nothing(
     world: list[Item], price: float | None, chances: Random
@@ -60,7 +60,7 @@ def test_what_was_known_later_changes_nothing(
     assert _forecast(mutated, price, path=True) == _forecast(world, price)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(items(), st.sampled_from([None, 0.5]))
 def test_what_was_known_before_does_count(world: list[Item], price: float | None) -> None:
     """The property above would hold of a forecaster that reads nothing: this one does not."""
@@ -72,7 +72,7 @@ def test_what_was_known_before_does_count(world: list[Item], price: float | None
     assert _forecast([*world, *teaching], price) != _forecast([*world, *flipped], price)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(items(), st.sampled_from([0.0, 0.03, 0.5, 1.0]))
 def test_the_order_in_which_a_memory_was_filled_is_nothing(world: list[Item], price: float) -> None:
     assert _forecast(world, price) == _forecast(world[::-1], price)

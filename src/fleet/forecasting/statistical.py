@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 NAME: Final = "statistical"
 MODEL: Final = "statistical-v1"
 REFIT_NS: Final = DAY_NS
-EXAMPLES_MAX: Final = 4_000
+EXAMPLES_MAX: Final = 2_000
 """Only the latest teach: more change nothing at this shrinkage, and each costs a search."""
 DEVIATIONS: Final = {"bias": 0.25}
 OTHER_DEVIATION: Final = 0.1

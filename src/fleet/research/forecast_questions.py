@@ -16,6 +16,7 @@ import math
 import os
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -37,6 +38,8 @@ REQUIRED: Final = (
 OPTIONAL: Final = ("close", "category", "event_id", "background", "resolution_criteria")
 SAME_EVENT: Final = 0.6
 """Share of common words from which two questions of a source are taken as one event."""
+COMPARED_MAX: Final = 8_000
+"""Questions of a source that are all compared with each other: about five seconds."""
 _WORD_SLOTS: Final = 1_024
 _WORD: Final = re.compile(r"\w+")
 NS: Final = 10**9
@@ -293,12 +296,16 @@ def _check(rows: Iterable[Asked], path: Path) -> None:
 
 
 def _with_events(rows: Sequence[Asked]) -> list[Asked]:
-    """Rows whose event the file does not name get one, by the words of the question."""
-    texts: dict[str, dict[str, str]] = {}
-    for one in rows:
-        asked = one.question
-        if not asked.event_id:
-            texts.setdefault(asked.source, {}).setdefault(asked.id, asked.text)
+    """Rows whose event the file does not name get one, by the words of the question.
+
+    Questions are compared within a source, and in a large one within a day of closing.
+    """
+    unnamed = {one.question.id: one.question for one in rows if not one.question.event_id}
+    size = Counter(asked.source for asked in unnamed.values())
+    texts: dict[tuple[str, int], dict[str, str]] = {}
+    for asked in unnamed.values():
+        day = asked.closes_ns // DAY_NS if size[asked.source] > COMPARED_MAX else 0
+        texts.setdefault((asked.source, day), {})[asked.id] = asked.text
     event = {qid: name for of in texts.values() for qid, name in _events(of).items()}
     return [
         one
@@ -316,18 +323,13 @@ def _events(texts: Mapping[str, str]) -> dict[str, str]:
         for word in _WORD.findall(texts[qid].lower()):
             words[row, zlib.crc32(word.encode()) % _WORD_SLOTS] = 1.0
     sizes = words.sum(axis=1)
-    leader = list(range(len(ids)))
-
-    def root(at: int) -> int:
-        while leader[at] != at:
-            leader[at] = leader[leader[at]]
-            at = leader[at]
-        return at
-
+    first = np.arange(len(ids))
     for row in range(1, len(ids)):
         common = words[:row] @ words[row]
         alike = common >= SAME_EVENT * (sizes[:row] + sizes[row] - common)
-        for other in np.flatnonzero(alike):
-            first, second = sorted((root(row), root(int(other))))
-            leader[second] = first
-    return {qid: ids[root(row)] for row, qid in enumerate(ids)}
+        if alike.any():
+            groups = np.unique(first[:row][alike])
+            first[row] = groups[0]
+            for other in groups[1:]:
+                first[first == other] = groups[0]
+    return {qid: ids[first[row]] for row, qid in enumerate(ids)}
