@@ -89,7 +89,7 @@ class Mortal:
         self.files: list[sqlite3.Connection] = []
         self.percent = 100
         """The stage its limits are of, by the gate's file."""
-        self.stopped_s = 0.0
+        self.stopped_s = float("-inf")
         """When it last stood still until."""
         self.witness = witness
         self.loop = loop

@@ -68,3 +68,55 @@ def test_threads_take_no_time() -> None:
         return loop.time()
 
     assert run_virtually(main) == 0
+
+
+def test_a_process_that_is_stopped_does_nothing_and_then_all_of_it_late() -> None:
+    seen: list[tuple[str, float]] = []
+
+    async def beat(name: str, loop: VirtualLoop) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            seen.append((name, round(loop.time(), 3)))
+
+    async def main(loop: VirtualLoop) -> None:
+        for name in ("one", "two"):
+            PROCESS.set(name)
+            loop.create_task(beat(name, loop))
+        PROCESS.set("")
+        await asyncio.sleep(1.5)
+        loop.freeze("one")
+        assert loop.frozen("one")
+        await asyncio.sleep(3.0)
+        loop.thaw("one")
+        await asyncio.sleep(1.0)
+
+    run_virtually(main)
+    # What was due at 2 s ran at 4.5 s; from there it went on.
+    assert [at_s for name, at_s in seen if name == "one"] == [1.0, 4.5, 5.5]
+    assert [at_s for name, at_s in seen if name == "two"] == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_a_stop_in_the_middle_of_a_call_lets_everybody_else_go_on() -> None:
+    seen: list[tuple[str, float]] = []
+
+    async def stopped(loop: VirtualLoop) -> None:
+        loop.call_later(0.5, lambda: seen.append(("its timer", loop.time())))
+        loop.stand_still("one", 10.0)
+        seen.append(("it goes on", loop.time()))
+        await asyncio.sleep(0)
+
+    async def other(loop: VirtualLoop) -> None:
+        await asyncio.sleep(4.0)
+        seen.append(("the other", loop.time()))
+
+    async def main(loop: VirtualLoop) -> None:
+        PROCESS.set("two")
+        loop.create_task(other(loop))
+        PROCESS.set("one")
+        await loop.create_task(stopped(loop))
+        await asyncio.sleep(0.1)
+
+    run_virtually(main)
+    assert [(name, round(at_s, 3)) for name, at_s in seen] == [
+        ("the other", 4.0), ("it goes on", 10.0), ("its timer", 10.0),
+    ]  # fmt: skip
