@@ -160,8 +160,8 @@ def _verdict(evaluation: StatArbEvaluation) -> list[str]:
     why = f"{judged.trades} trades made {format_dollars(judged.net)} after costs"
     lines.append(
         f"  {NO_EDGE.capitalize()}: {why}. Without proof and whatever it costs,"
-        f" {signals.trades} signals gained {signals.gross:.2f} at middle prices and {format_dollars(signals.net)} after"
-        " costs. Nothing may be staked on this."
+        f" {signals.trades} signals gained {signals.gross:.2f} at middle prices and"
+        f" {format_dollars(signals.net)} after costs. Nothing may be staked on this."
     )
     lines.append(
         f"  (Proof asks for {LEAST_TRADES} trades in {LEAST_GROUPS} groups, a net profit, and both"

@@ -48,8 +48,8 @@ DRIFT: Final = 1.0
 MOVES: Final = 8
 """In how many steps of the formation part a market must have moved to be paired."""
 CLOSENESS: Final = 0.5
-"""The least share of two markets' variance that a one-for-one spread takes away, to be worth a test:
-the distance of Gatev, Goetzmann and Rouwenhorst (2006), as a share."""
+"""The least share of two markets' variance that a one-for-one spread takes away, to be worth a
+test: the distance of Gatev, Goetzmann and Rouwenhorst (2006), as a share."""
 _VOLATILITIES: Final = (0.05, 4.0, 48)
 """Yearly: from, to, how many between; six per cent apart."""
 _STRIP_ROWS: Final = 12
