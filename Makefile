@@ -19,7 +19,7 @@ export FLEET_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup start stop restart status logs test check format bench bench-peers soak chaos lock clean
+.PHONY: help setup start stop restart status logs test check format bench bench-peers soak chaos day lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ soak: setup ## run seeds and kills until stopped
 SEEDS ?= 1000
 chaos: setup ## live SEEDS chaotic lives on the sandbox, with faults and kill -9, and prove each
 	@$(PYTHON) scripts/chaos.py --seeds $(SEEDS) --quiet
+
+day: setup ## a day of PolyAI at 100 times the speed; 15 minutes, ends with 1 if its memory grows
+	@$(PYTHON) scripts/polyai_day.py
 
 lock: ## resolve the requirements again (needs uv)
 	@command -v uv >/dev/null || { echo "uv is missing: see its documentation for how to install it" >&2; exit 1; }

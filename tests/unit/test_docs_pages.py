@@ -150,9 +150,9 @@ def test_the_layering_table_is_what_the_code_does() -> None:
         if rows[layer].startswith("all of the above"):
             excepted = set(re.findall(r"`(\w+)`", rows[layer].partition(" but ")[2]))
             allowed |= set(order[: order.index(layer)]) - excepted
-        for module in re.findall(
-            r"^\s*from fleet\.([\w.]+) import", path.read_text(), re.MULTILINE
+        for module, name in re.findall(
+            r"^\s*from fleet\.([\w.]+) import (\w*)", path.read_text(), re.MULTILINE
         ):
-            parts = module.split(".")
+            parts = [*module.split("."), name]
             prefixes = {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
             assert prefixes & allowed, f"{path.relative_to(ROOT)} imports fleet.{module}"

@@ -72,6 +72,13 @@ class Says:
         self.name = name
         self._says = says
         self._blocks_s = blocks_s
+        self.closed = False
+
+    def attempts(self) -> tuple[int, int]:
+        return 0, 0
+
+    async def close(self) -> None:
+        self.closed = True
 
     async def forecast(self, question: Question) -> Forecast:
         time.sleep(self._blocks_s)  # noqa: ASYNC251 - a forecaster may block; that is the point
@@ -102,7 +109,7 @@ def desk(
 ) -> Desk:
     return Desk(
         forecasters=forecasters, memory=shelf or Shelf(),
-        fit=lambda record: Weighs(record, weights or {}),
+        fit=lambda record: Weighs(record, weights or {}), now_ns=START,
     )  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from fleet.bots.arbhunter import SPEC
+from fleet.bots.arbhunter import SPEC as ARBHUNTER
+from fleet.bots.polyai import SPEC as POLYAI
 from fleet.cli.main import COMMANDS
 from fleet.runtime.bootstrap import parse_arguments
 from fleet.runtime.settings import SANDBOX_PORT
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
+RUNNERS = {f"run_{spec.slug}.py": spec for spec in (ARBHUNTER, POLYAI)}
 APPS = re.findall(r"^\s+app\('(\w+)'", (ROOT / "ecosystem.config.js").read_text(), re.MULTILINE)
 
 
@@ -144,9 +146,10 @@ def test_a_command_shown_is_one_that_exists(shown: Shown) -> None:
         case "fleet" | ".venv/bin/fleet":
             _check_fleet(words)
         case "python3":
-            assert words[0] == "run_arbhunter.py", f"no rule for {shown}"
+            spec = RUNNERS.get(words[0])
+            assert spec is not None, f"no rule for {shown}"
             if "--help" not in words:
-                parse_arguments(SPEC, words[1:])
+                parse_arguments(spec, words[1:])
         case "pm2":
             _check_pm2(words)
         case "npx":

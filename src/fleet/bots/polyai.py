@@ -134,7 +134,6 @@ def parts(place: Workplace) -> Sequence[Node]:
         sample_ns=min(SAMPLE_NS, intervals.scan_ns // 5),
         news_ns=intervals.news_ns,
         forecasts=env.forecasts,
-        record=env.record,
         reference_url=env.reference_url,
     )
     return forecasting_parts(place, plan)

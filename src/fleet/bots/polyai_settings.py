@@ -104,13 +104,6 @@ class PolyEnv:
         "the file written by `fleet evaluate statarb --json FILE`; only kinds of relations that it"
         " proves may stake anything outside the sandbox",
     )
-    record: Path | None = setting(
-        "POLYAI_RECORD",
-        path,
-        None,
-        "the file written by `fleet evaluate forecasts --record FILE`: what the statistical"
-        " forecaster has shown on resolved questions before this bot made its own record",
-    )
     questions: int = setting(
         "POLYAI_QUESTIONS_PER_ROUND", count, "10", "the markets forecast in one round at most"
     )

@@ -17,9 +17,12 @@ from typing import Any, Final
 from fleet.bots.arbhunter_settings import ArbEnv
 from fleet.bots.elitemimic_settings import LeadersEnv
 from fleet.bots.known import KNOWN
+from fleet.bots.polyai_settings import PolyEnv
 from fleet.cli.root import fleet_root
 from fleet.config import Setting, settings_of
 from fleet.domain.commands import REFUSAL_MEANING
+from fleet.forecasting.llm_settings import LlmEnv, NewsEnv
+from fleet.forecasting.memory_settings import MemoryEnv
 from fleet.journal.halts import HALTS
 from fleet.ops.backup_settings import BackupSettings
 from fleet.runtime.live_settings import LiveEnv
@@ -37,6 +40,10 @@ GROUPS: Final[Mapping[str, type[Any]]] = {
     "Safety": SafetyEnv,
     "Alerts": AlertEnv,
     "ArbHunter": ArbEnv,
+    "PolyAI": PolyEnv,
+    "Language models": LlmEnv,
+    "News": NewsEnv,
+    "Retrieval memory": MemoryEnv,
     "EliteMimic's leaders": LeadersEnv,
     "Paper venue": PaperEnv,
     "Sandbox": SandboxEnv,

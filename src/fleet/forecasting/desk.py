@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from fleet.forecasting.port import (
+    Connected,
     Forecast,
     Forecaster,
     ForecastFailed,
@@ -23,6 +24,7 @@ from fleet.forecasting.port import (
     Question,
 )
 from fleet.forecasting.record import Blend, Resolved
+from fleet.journal.database import JournalError
 
 DAY_NS: Final = 86_400_000_000_000
 REFIT_EVERY_NS: Final = 600_000_000_000
@@ -65,26 +67,25 @@ class Desk:
         forecasters: Sequence[Forecaster],
         memory: Memory,
         fit: Callable[[Sequence[Resolved]], Calibrator],
-        earlier: Sequence[Resolved] = (),
+        now_ns: int,
     ) -> None:
-        """Ask ``forecasters``; ``earlier`` is their record from before this memory.
+        """Ask ``forecasters`` and judge them by their record as of ``now_ns``.
 
         Raises ``MemoryFailed``.
         """
         self._forecasters = tuple(forecasters)
         self._memory = memory
         self._fit = fit
-        self._earlier = tuple(earlier)
         self._open: dict[str, list[Item]] = {}
         self._learned = 0
-        self._fitted_ns = 0
+        self._fitted_ns = now_ns - REFIT_EVERY_NS
         self.asked = self.failed = 0
         self.cost_usd = 0.0
         for item in memory.items(Kind.FORECAST):
             if item.outcome is None:
                 self._open.setdefault(str(item.facts["question"]), []).append(item)
         self.record = self._read_record()
-        self._calibration = fit((*self._earlier, *self.record))
+        self._calibration = fit(self._due(now_ns))
 
     @property
     def waiting(self) -> Sequence[str]:
@@ -141,7 +142,8 @@ class Desk:
         question = Item(
             id=question_id, kind=Kind.RESOLVED, text=last.text, known_ns=resolved_ns,
             category=last.category, source=last.source, outcome=outcome, price=last.price,
-            facts={"event": last.facts.get("event", ""), "asked": last.facts.get("made", 0)},
+            facts={"event": last.facts.get("event", ""), "asked": last.facts.get("made", 0),
+                   "closes": last.facts.get("closes", 0)},
         )  # fmt: skip
         self._memory.add([*known, question])
         del self._open[question_id]
@@ -153,9 +155,13 @@ class Desk:
         """Fit anew if something was learned since and it is time; whether it was."""
         if not self._learned or now_ns - self._fitted_ns < REFIT_EVERY_NS:
             return False
-        self._calibration = self._fit((*self._earlier, *self.record))
+        self._calibration = self._fit(self._due(now_ns))
         self._learned, self._fitted_ns = 0, now_ns
         return True
+
+    def _due(self, now_ns: int) -> Sequence[Resolved]:
+        """The record without questions that were answered before they were to close, until then."""
+        return [one for one in self.record if one.closes_ns <= now_ns]
 
     def figures(self) -> Mapping[str, float]:
         """The KPIs: accuracy, Brier and the price's Brier of our own record, cost, error rate."""
@@ -163,7 +169,7 @@ class Desk:
         priced = [r for r in record if r.price is not None]
         figures: dict[str, float] = {
             "forecasts": self.asked - self.failed,
-            "error_rate": self.failed / self.asked if self.asked else 0.0,
+            "error_rate": self._error_rate(),
             "cost_usd": self.cost_usd,
             "resolved": len(record),
         }
@@ -179,8 +185,22 @@ class Desk:
             figures["brier_price"] = total / len(priced)
         return figures
 
-    def close(self) -> None:
-        """Let go of the memory."""
+    def _error_rate(self) -> float:
+        """The share of calls to others that brought nothing; of forecasts where none is made."""
+        try:
+            calls = [one.attempts() for one in self._forecasters if isinstance(one, Connected)]
+        except JournalError:
+            calls = []
+        # Those who share an access tell the same figures.
+        made, failed = max(calls, default=(0, 0))
+        if made:
+            return failed / made
+        return self.failed / self.asked if self.asked else 0.0
+
+    async def close(self) -> None:
+        """Let go of connections and of the memory."""
+        connected = [one for one in self._forecasters if isinstance(one, Connected)]
+        await asyncio.gather(*(one.close() for one in connected))
         self._memory.close()
 
     def _read_record(self) -> tuple[Resolved, ...]:
@@ -201,6 +221,7 @@ def _item(question: Question, forecast: Forecast) -> Item:
         facts={
             "question": question.id,
             "event": question.event_id,
+            "closes": question.closes_ns,
             "forecaster": forecast.forecaster,
             "probability": forecast.probability,
             "made": forecast.as_of_ns,
@@ -223,4 +244,5 @@ def _resolved(item: Item) -> Resolved:
         resolved_ns=item.known_ns,
         source=item.source,
         event_id=str(facts.get("event", "")),
+        closes_ns=int(str(facts.get("closes", 0))),
     )

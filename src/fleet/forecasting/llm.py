@@ -167,6 +167,11 @@ class LlmForecaster:
         """The KPIs of all who share the ledger, of all days. Raises ``JournalError``."""
         return self._access.budget.ledger.figures()
 
+    def attempts(self) -> tuple[int, int]:
+        """Calls and errors of all who share the ledger. Raises ``JournalError``."""
+        figures = self.figures()
+        return figures.attempts, figures.errors
+
     async def close(self) -> None:
         """Close the endpoint's connections and the ledger, for all who share them; used again,
         they open again.

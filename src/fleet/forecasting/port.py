@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,6 +131,21 @@ class Forecaster(Protocol):
 
     async def forecast(self, question: Question) -> Forecast:
         """The probability as of ``question.as_of_ns``. Raises ``ForecastFailed``."""
+        ...
+
+
+@runtime_checkable
+class Connected(Protocol):
+    """A forecaster that calls others, over connections that want closing."""
+
+    def attempts(self) -> tuple[int, int]:
+        """How many calls were made of others, and how many brought nothing: its own, or of all who
+        share its access.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections; asked again, it opens them again."""
         ...
 
 

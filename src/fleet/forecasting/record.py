@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-
-import msgspec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +22,9 @@ class Resolved:
     resolved_ns: int
     source: str = ""
     event_id: str = ""
+    closes_ns: int = 0
+    """When the question was to close, 0 when not known. Answers that come before it are mostly YES:
+    a record that counts them sooner is biased (decision 0019)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,26 +40,3 @@ class Blend:
     weight: float
     deviation: float
     verdict: str
-
-
-class RecordUnreadable(Exception):  # noqa: N818 - named for what was found
-    """A file of resolved forecasts that cannot be used; the text names the cure."""
-
-
-def write_record(file: Path, record: Iterable[Resolved]) -> None:
-    """Write one JSON object a line, replacing ``file`` in one step. Raises ``OSError``."""
-    part = file.with_name(f"{file.name}.part")
-    part.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in record))
-    part.replace(file)
-
-
-def read_record(file: Path) -> tuple[Resolved, ...]:
-    """What ``write_record`` wrote. Raises ``RecordUnreadable``."""
-    try:
-        lines = file.read_bytes().splitlines()
-        return tuple(msgspec.json.decode(line, type=Resolved) for line in lines if line)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise RecordUnreadable(
-            f"{file} cannot be read as a record of forecasts: {error}; write it with"
-            " `fleet evaluate forecasts --record FILE`"
-        ) from error

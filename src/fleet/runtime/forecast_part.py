@@ -103,7 +103,7 @@ class ForecastPart:
         if not self._failure:
             loop.run_forever()
         if self._desk is not None:
-            self._desk.close()
+            loop.run_until_complete(self._desk.close())
         loop.close()
 
     def _tell(self, action: Callable[[], None]) -> None:

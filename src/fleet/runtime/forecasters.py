@@ -20,14 +20,13 @@ from fleet.forecasting.port import Forecaster
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeskSettings:
-    """What a desk is made of. ``directory`` keeps costs and news, ``record`` an earlier record."""
+    """What a desk is made of. ``directory`` keeps what models and news have cost."""
 
     memory: MemoryEnv
     llm: LlmEnv
     news: NewsEnv
     news_fresh_ns: int
     directory: Path
-    record: Path | None = None
 
 
 def open_desk(
@@ -35,33 +34,29 @@ def open_desk(
 ) -> Desk:
     """The desk of these settings; ``say`` is told what is left out and why.
 
-    Raises ``MemoryFailed`` or, for an earlier record that cannot be used, ``ValueError``.
+    Raises ``MemoryFailed``.
     """
     from fleet.forecasting.calibration import Calibration
     from fleet.forecasting.llm_access import forecasters_from, news_from
     from fleet.forecasting.memory import open_memory
-    from fleet.forecasting.record import RecordUnreadable, read_record
     from fleet.forecasting.statistical import StatisticalForecaster
 
     settings.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     memory = open_memory(settings.memory, paths, fallback_key=settings.llm.openai_key)
-    try:
-        earlier = read_record(settings.record) if settings.record is not None else ()
-        news = news_from(
-            settings.news, directory=settings.directory, clock=clock,
-            fresh_ns=settings.news_fresh_ns, memory=memory, say=say,
-        )  # fmt: skip
-        models = forecasters_from(
-            settings.llm, directory=settings.directory, clock=clock, news=news, memory=memory,
-            say=say,
-        )  # fmt: skip
-        forecasters: tuple[Forecaster, ...] = (StatisticalForecaster(memory), *models)
-        desk = Desk(forecasters=forecasters, memory=memory, fit=Calibration.fit, earlier=earlier)
-    except RecordUnreadable as error:
-        memory.close()
-        raise ValueError(str(error)) from error
+    news = news_from(
+        settings.news, directory=settings.directory, clock=clock,
+        fresh_ns=settings.news_fresh_ns, memory=memory, say=say,
+    )  # fmt: skip
+    models = forecasters_from(
+        settings.llm, directory=settings.directory, clock=clock, news=news, memory=memory,
+        say=say,
+    )  # fmt: skip
+    forecasters: tuple[Forecaster, ...] = (StatisticalForecaster(memory), *models)
+    desk = Desk(
+        forecasters=forecasters, memory=memory, fit=Calibration.fit, now_ns=clock.now_ns()
+    )
     say(
         f"forecasters: {', '.join(one.name for one in forecasters)};"
-        f" {len(earlier)} + {len(desk.record)} resolved forecasts on record"
+        f" {len(desk.record)} resolved forecasts on record"
     )
     return desk

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from fleet import logs
@@ -33,13 +32,12 @@ class Judged(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastingPlan:
-    """What a bot wants of it; ``record`` and the rest as in its settings."""
+    """What a bot wants of it, as in its settings."""
 
     slug: str
     sample_ns: int
     news_ns: int
     forecasts: bool
-    record: Path | None
     reference_url: str
 
 
@@ -75,7 +73,6 @@ def _forecasts(place: Workplace, plan: ForecastingPlan, sampler: PriceSampler) -
         news=place.loaded.of(NewsEnv),
         news_fresh_ns=plan.news_ns,
         directory=place.paths.forecasting(plan.slug),
-        record=plan.record,
     )
     return ForecastPart(
         place.state, place.clock, place.runner.put_facts,
