@@ -116,7 +116,8 @@ class AllowanceBoard:
     def give_back(self, used: Mapping[str, int], *, keep: bool = False) -> None:
         """Keep only what is used (by scope, others nothing): the last act of an orderly stop.
 
-        ``keep`` as in ``refresh``. May be called only when nothing is open any more that could raise what is used.
+        ``keep`` as in ``refresh``. May be called only when nothing is open any more that could
+        raise what is used.
         """
         with self._file.transaction("give back"):
             own = self._own()

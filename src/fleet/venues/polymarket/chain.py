@@ -251,7 +251,7 @@ class ChainOperations:
     # --- sending and asking ------------------------------------------------------------------
 
     async def send(self, prepared: PreparedOperation) -> Sent:
-        """Hand a prepared transaction to the node; harmless again. Raises as the signer's permit."""
+        """Hand a prepared transaction to the node; harmless again. Raises like the permit."""
         self._signer.permit()
         first = prepared.transaction_hash not in self._tried
         self._open.setdefault(prepared.transaction_hash, prepared.nonce)
