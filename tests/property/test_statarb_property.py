@@ -113,8 +113,8 @@ class Checked(SpreadTrader):
 )
 def test_limits_hold_whatever_the_quotes(seed: int, step: float, rate: str, later: bool) -> None:
     rng = np.random.default_rng(seed)
-    paths = 0.5 + np.cumsum(rng.normal(size=(90, 8)) * step, axis=0)
-    paths[:, 1::2] = paths[:, ::2] + rng.normal(size=(90, 4)) * 0.03
+    paths = 0.5 + np.cumsum(rng.normal(size=(130, 8)) * step, axis=0)
+    paths[:, 1::2] = paths[:, ::2] + rng.normal(size=(130, 4)) * 0.03
     quotes = recording(np.clip(paths, 0.02, 0.98), one_event(8, rate=rate, size=4))
     chosen = quick(
         formation=24, validation=16, refit_ns=1, max_position=MAX_POSITION, max_group=MAX_GROUP,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from msgspec import structs
 
@@ -360,6 +361,23 @@ def test_a_restart_decides_as_if_there_had_been_none(monkeypatch: pytest.MonkeyP
     assert made[0].compared >= 5
 
 
+def test_samples_of_the_past_fill_the_history_and_move_nothing() -> None:
+    """After a restart the kept samples come in a burst, perhaps while trading is allowed already."""
+    quotes = recording(reverting_pairs(6, 1_000, seed=2, life=4.0, width=0.03))
+    made = Rig(quotes.universe)
+    made.open_market(at=START_S * NS)
+    idea = StatArb(quick(**WINDOW), made.engine.view)
+    last = quotes.polls[-1].at_s
+    made.say(snapshot(yes(1), at=(last + 3_600) * NS))
+    for poll in quotes.polls:
+        at = poll.at_s * NS
+        assert not idea.propose(ev.PricesSampled(at, at, poll.quotes), made.engine.view, IDS)
+    figures = idea.figures()
+    assert figures["samples"] == 1_000
+    assert 0 < figures["fits"] <= 3
+    assert figures["opportunities"] == 0
+
+
 def test_only_samples_are_looked_at() -> None:
     made = rig()
     idea = StatArb(StatArbSettings(), made.engine.view)
@@ -519,3 +537,87 @@ def test_a_relation_is_worked_once() -> None:
 
 def test_relations_are_records() -> None:
     assert Relation(Kind.PAIR, BOTH.key, BOTH.legs) == BOTH
+
+
+# --- limits -----------------------------------------------------------------------------------
+
+
+def most_at_once(settings: StatArbSettings) -> tuple[int, int]:
+    """The most positions held at one time, and the most dollars any one had cost."""
+    run = trade(6, 1_000, settings, seed=2)
+    assert run.trades
+    edges = [(t.opened_s, 1) for t in run.trades] + [(t.closed_s, -1) for t in run.trades]
+    held = most = 0
+    for _, change in sorted(edges):
+        held += change
+        most = max(most, held)
+    return most, max(t.cost for t in run.trades)
+
+
+def test_positions_are_bounded_in_number_and_dollars() -> None:
+    many, _ = most_at_once(quick(**WINDOW))
+    assert many >= 2
+    one, cost = most_at_once(quick(**WINDOW, max_positions=1, max_position=c("20")))
+    assert one == 1
+    assert cost <= c("20")
+
+
+def test_one_entry_a_scan_is_one_entry_a_scan() -> None:
+    run = trade(6, 1_000, quick(**WINDOW, max_entries=1), seed=2)
+    times = [t.opened_s for t in run.trades]
+    assert len(times) == len(set(times))
+
+
+def test_a_full_group_takes_nothing_more() -> None:
+    paths = reverting_pairs(6, 1_000, seed=2, life=4.0, width=0.03)
+    settings = quick(**WINDOW, max_group=c("50"), max_position=c("50"))
+    together_ = run_backtest(recording(paths, one_event(12, size=12)), settings, later=False)
+    assert together_.trades
+    spans = sorted((t.opened_s, t.closed_s, t.cost) for t in together_.trades)
+    for opened, _, cost in spans:
+        others = [x for a, b, x in spans if a <= opened < b]
+        assert sum(others) <= c("50"), (opened, cost)
+
+
+def test_a_relation_rests_after_a_bad_end() -> None:
+    eager = quick(**WINDOW, half_lives_held=1, max_hold_ns=1, rest_ns=10**18)
+    run = trade(6, 1_000, eager, seed=2)
+    timed = run.figures["exits_time"]
+    assert timed > 0
+    assert len({t.key for t in run.trades}) >= timed - run.figures.get("exits_reverted", 0)
+    again = trade(6, 1_000, replace(eager, rest_ns=0), seed=2)
+    assert len(again.trades) > len(run.trades)
+
+
+def test_markets_that_end_too_soon_are_left() -> None:
+    paths = reverting_pairs(6, 800, seed=2, life=4.0, width=0.03)
+    world = one_event(12)
+    end_ns = (START_S + 800 * 180) * NS
+    soon = {m.id: replace(m, end_ns=end_ns) for m in world.markets.values()}
+    settings = quick(**WINDOW)
+    free = run_backtest(recording(paths, world), settings, later=False)
+    bound = run_backtest(recording(paths, replace(world, markets=soon)), settings, later=False)
+    margin_s = settings.end_margin_ns // NS
+    assert max(t.opened_s for t in free.trades) > end_ns // NS - margin_s
+    assert bound.trades
+    assert max(t.opened_s for t in bound.trades) < end_ns // NS - margin_s
+    assert not any(t.open for t in bound.trades)
+
+
+def test_whole_sets_are_traded() -> None:
+    """Three outcomes whose sum swings around one: bought whole when it is cheap."""
+    rng = np.random.default_rng(5)
+    swing = np.zeros(900)
+    for t in range(1, 900):
+        swing[t] = 0.84 * swing[t - 1] + rng.normal() * 0.02
+    base = np.array([0.5, 0.3, 0.2])[None, :] + swing[:, None] / 3
+    walk = np.cumsum(rng.normal(size=900) * 0.002)
+    base[:, 0] += walk
+    base[:, 1] -= walk
+    world = universe(3, tick="0.001", one_set=True)
+    run = run_backtest(
+        recording(np.clip(base, 0.03, 0.97), world), quick(**WINDOW, max_pairs=0), later=False
+    )
+    assert {t.kind for t in run.trades} == {Kind.SET}
+    assert all(len(t.legs) == 3 for t in run.trades)
+    assert sum(t.net for t in run.trades) > 0

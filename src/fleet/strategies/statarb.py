@@ -134,6 +134,8 @@ class StatArb:
             unwind_slippage=settings.unwind_slippage,
         )
         self._scanned = self._fitted = -1
+        self._watched: dict[str, None] = {}
+        """What the last scan would have opened; one spread is counted once while it stands out."""
         self._resting: dict[str, int] = {}
         """Until when a relation is left alone; what a restart forgets."""
         self._counts: Counter[str] = Counter()
@@ -149,7 +151,9 @@ class StatArb:
         at_ns = event.ts_event or event.ts_recv
         standing = [one for one in view.standing.values() if one.idea == IDEA]
         held = {one.key: known for one in standing if (known := self._relations.named(one.key))}
-        if at_ns // settings.refit_ns != self._fitted:
+        age_ns = view.now_ns - at_ns
+        # Samples of before a restart come in a burst: only the newest fits among them matter.
+        if at_ns // settings.refit_ns != self._fitted and age_ns <= 2 * settings.refit_ns:
             self._fitted = at_ns // settings.refit_ns
             self._fit = fit(
                 self._history, self._relations, self._fit_settings, tuple(held.values())
@@ -165,8 +169,8 @@ class StatArb:
             self._history, self._relations, self._fit.strips,
             tuple((wanted | held).values()), self._history.rows,
         )  # fmt: skip
-        if view.trading is TradingState.HALTED:
-            return ()
+        if view.trading is TradingState.HALTED or age_ns > settings.step_ns:
+            return ()  # What stood somewhere long ago is no reason to trade on the books of now.
         wishes: list[Intent] = []
         for plan in self._exits(standing, held, found, view, next_id):
             wishes += [plan, *first_step(plan, view, settings.execution)]
@@ -174,7 +178,7 @@ class StatArb:
             return wishes
         ripe = [one for key, one in found.items() if key in wanted and self._ripe(one)]
         self._counts["signals"] += len(ripe)
-        for plan in self._entries(ripe, view, next_id) if ripe else ():
+        for plan in self._entries(ripe, view, next_id) if scanning else ():
             wishes += [plan, *first_step(plan, view, settings.execution)]
         return wishes
 
@@ -209,6 +213,7 @@ class StatArb:
         """Those furthest out first; the limits count what was just opened."""
         busy, used, positions = self._at_stake(view)
         opened = 0
+        before, self._watched = self._watched, {}
         for signal in sorted(ripe, key=lambda one: (-abs(one.z), one.relation.key)):
             relation = signal.relation
             if opened >= self.settings.max_entries or positions >= self.settings.max_positions:
@@ -233,7 +238,8 @@ class StatArb:
                 self._counts[f"refused_{plan.value}"] += 1
                 continue
             if not staked:
-                self._counts["watched"] += 1
+                self._counts["watched"] += relation.key not in before
+                self._watched[relation.key] = None
                 continue
             self._counts["opportunities"] += 1
             opened += 1
