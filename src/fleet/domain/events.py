@@ -35,6 +35,7 @@ from fleet.domain.knowledge import (  # noqa: F401 - events too, and taken from 
     SightingUndone,
 )
 from fleet.domain.market import (  # noqa: F401 - events too, and taken from here
+    BarClosed,
     BookChanged,
     BookSnapshot,
     Level,
@@ -354,5 +355,5 @@ DURABLE: Final[Mapping[str, type[Event]]] = {
 }  # fmt: skip
 """Kind -> type of every journalled fact."""
 
-MarketEvent = BookSnapshot | BookChanged | TradePrinted | PricesSampled
+MarketEvent = BookSnapshot | BookChanged | TradePrinted | BarClosed | PricesSampled
 AnyEvent = MarketEvent | Event

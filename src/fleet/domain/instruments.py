@@ -1,7 +1,8 @@
 """What can be traded: ids, instruments, markets, outcome sets and ladders.
 
-An ``Instrument`` is one outcome token (the YES or the NO of a market). Every market here is binary
-and its two instruments name each other as ``complement``. An ``OutcomeSet`` is a neg-risk event:
+An ``Instrument`` is one outcome token (the YES or the NO of a market), whose price stays below one
+dollar; a binary market's two instruments name each other as ``complement``. Or it is a share or a
+coin: no ``ceiling``, no complement, and its market names it as both YES and NO. An ``OutcomeSet`` is a neg-risk event:
 exactly one of its markets resolves YES. A ``Ladder`` is a chain of markets of which each implies
 the next ("by June" implies "by July", "above 110" implies "above 100").
 """
@@ -13,7 +14,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NewType
 
-from fleet.domain.units import SCALE, ZERO_CASH, Cash, Price, Qty, ceil_to, floor_to
+from fleet.domain.units import (
+    ONE,
+    SCALE,
+    ZERO_CASH,
+    Cash,
+    Price,
+    Qty,
+    ceil_to,
+    floor_to,
+    notional_up,
+)
 
 InstrumentId = NewType("InstrumentId", str)
 """The venue's token id; for Polymarket the decimal text of a uint256."""
@@ -93,11 +104,32 @@ class FeeSchedule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProportionalFees(FeeSchedule):
+    """Taker fee of a stock or coin exchange: ``rate`` x price x quantity.
+
+    Rounded up to 1e-8 of the quote currency; ``exponent`` means nothing here. The notional is
+    rounded up first, so that whoever knows it alone comes to the same fee.
+    """
+
+    exponent: int = 0
+
+    def per_share(self, price: Price) -> int:
+        """The fee on one unit at ``price``, at 1e-8, rounded up."""
+        return -(-self.rate * price // SCALE)
+
+    def fee(self, price: Price, qty: Qty) -> Cash:
+        """The fee on ``qty`` units at ``price``, rounded up to 1e-8."""
+        return Cash(-(-self.rate * notional_up(price, qty) // SCALE))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Instrument:
-    """One outcome token and the rules its orders obey.
+    """One outcome token, share or coin, and the rules its orders obey.
 
     ``tick`` and ``lot`` are the price and quantity steps, ``min_qty`` the least shares of an order,
-    ``min_notional`` the least dollars of an order that takes.
+    ``min_notional`` the least dollars of an order that takes. ``ceiling`` is what every price is
+    below: a dollar for an outcome token; 0 when nothing bounds it. ``complement`` is empty without
+    one.
     """
 
     id: InstrumentId
@@ -110,18 +142,32 @@ class Instrument:
     min_notional: Cash = Cash(SCALE)
     fees: FeeSchedule = field(default_factory=FeeSchedule)
     neg_risk: bool = False
+    ceiling: Price = ONE
 
     def __post_init__(self) -> None:
         """Refuse a tick that does not divide one dollar, and steps that are not positive."""
-        if not 0 < self.tick <= SCALE // 2 or SCALE % self.tick:
+        if self.ceiling not in {0, SCALE}:
+            raise InstrumentError(f"the ceiling of {self.id} is neither one dollar nor 0")
+        if self.ceiling == 0 and self.tick <= 0:
+            raise InstrumentError(f"tick {self.tick} of {self.id} must be positive")
+        if self.ceiling and (not 0 < self.tick <= SCALE // 2 or SCALE % self.tick):
             raise InstrumentError(f"tick {self.tick} of {self.id} does not divide one dollar")
         if self.lot <= 0 or self.min_qty < 0 or self.min_notional < 0:
             raise InstrumentError(f"lot and minimums of {self.id} must be positive")
 
     def quantize_price(self, price: int, side: Side) -> Price:
-        """Bring a proposed price to the grid, never to our cost: BUY down, SELL up, in (0, 1)."""
-        stepped = floor_to(price, self.tick) if side is Side.BUY else ceil_to(price, self.tick)
-        return Price(min(max(stepped, self.tick), SCALE - self.tick))
+        """Bring a proposed price to the grid, never to our cost: BUY down, SELL up.
+
+        It is at least one tick, and one tick below the ceiling at most.
+        """
+        stepped = max(
+            floor_to(price, self.tick) if side is Side.BUY else ceil_to(price, self.tick), self.tick
+        )
+        return Price(min(stepped, self.ceiling - self.tick) if self.ceiling else stepped)
+
+    def prices(self, price: int) -> bool:
+        """Whether a price lies where this instrument can trade, on the grid or not."""
+        return price > 0 and (price < self.ceiling or not self.ceiling)
 
     def quantize_qty(self, qty: int) -> Qty:
         """Bring a proposed quantity down to the lot."""
@@ -135,9 +181,9 @@ class Instrument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Market:
-    """A question with two outcomes. ``end_ns`` is 0 when the end is not known.
+    """A question with two outcomes, or one share or coin, which is then both ``yes`` and ``no``.
 
-    ``criteria`` is the venue's own text about what counts as YES, perhaps cut short.
+    ``end_ns`` is 0 when the end is not known. ``criteria`` is the venue's own text about what counts as YES, perhaps cut short.
     """
 
     id: MarketId

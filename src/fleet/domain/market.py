@@ -47,6 +47,23 @@ class TradePrinted(NamedTuple):
     qty: Qty
 
 
+class BarClosed(NamedTuple):
+    """One candle that is complete; nothing of it was known before ``ts_event``, when it closed.
+
+    ``interval_ns`` is its length. ``volume`` is in units of the instrument.
+    """
+
+    ts_event: int
+    ts_recv: int
+    instrument_id: InstrumentId
+    interval_ns: int
+    open: Price
+    high: Price
+    low: Price
+    close: Price
+    volume: Qty
+
+
 class PricesSampled(NamedTuple):
     """The tops of many books at one moment, and the prices of underlyings.
 

@@ -28,6 +28,7 @@ from fleet.domain.commands import (
 from fleet.domain.events import (
     DURABLE,
     AnyEvent,
+    BarClosed,
     BookChanged,
     BookSnapshot,
     DecisionMade,
@@ -97,7 +98,7 @@ class Engine:
         raises when it cannot be written, after halting for good.
         """
         kind = type(event)
-        if kind is BookChanged or kind is BookSnapshot or kind is TradePrinted:
+        if kind is BookChanged or kind is BookSnapshot or kind is TradePrinted or kind is BarClosed:
             self.state.apply(event)
             intents = self.strategy.on_event(event, self.view)
             if not intents:

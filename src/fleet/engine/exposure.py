@@ -138,7 +138,8 @@ def wallet_exposure(state: State) -> Cash:
 def market_exposure(market_id: MarketId, state: State) -> Cash:
     """Cost of the positions in one market plus what may still be spent in it."""
     market = state.universe.markets[market_id]
-    tokens = (market.yes, market.no)
+    # A share or a coin is both: its position counts once.
+    tokens = (market.yes,) if market.yes == market.no else (market.yes, market.no)
     total = 0
     for token in tokens:
         position = state.portfolio.positions.get(token)

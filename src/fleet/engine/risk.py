@@ -287,7 +287,7 @@ class Risk:
     def _order_shape(intent: OrderIntent, instrument: Instrument, tick: Price) -> Objection | None:
         """On the grid, in whole lots, and not below a minimum."""
         price, qty = intent.price, intent.qty
-        if price % tick or not 0 < price < SCALE:
+        if price % tick or not instrument.prices(price):
             return RefusalCode.PRICE_OFF_TICK, f"{format_units(price)} of {tick}"
         if qty <= 0 or qty % instrument.lot:
             return RefusalCode.QTY_OFF_LOT, format_units(qty)

@@ -20,6 +20,7 @@ from fleet.engine.bundle import OperationStatus
 from fleet.engine.bundles import Bundles
 from fleet.engine.orders import Fact, Orders
 from fleet.engine.portfolio import Portfolio
+from fleet.engine.sparse_book import SparseBook
 
 STANDING_ORDERS: Final = ("resume", "reduce", "flatten", "pause")
 EMPTY_UNIVERSE: Final = Universe(instruments={}, markets={})
@@ -41,7 +42,8 @@ class State:
         """Know the universe, nothing else; trading is HALTED."""
         self.universe = universe
         self.books: dict[InstrumentId, Book] = {
-            i.id: Book(i.id, i.tick) for i in universe.instruments.values()
+            i.id: (Book if i.ceiling else SparseBook)(i.id, i.tick)
+            for i in universe.instruments.values()
         }
         self.portfolio = Portfolio()
         self.orders = Orders()
@@ -73,6 +75,7 @@ class State:
             ev.BookChanged: self._book_changed,
             ev.BookSnapshot: self._book_snapshot,
             ev.TradePrinted: self._trade_printed,
+            ev.BarClosed: self._bar_closed,
             ev.TickSizeChanged: self._tick_changed,
             ev.FeedConnected: self._feed_changed,
             ev.FeedDisconnected: self._feed_changed,
@@ -138,6 +141,11 @@ class State:
 
     def _trade_printed(self, event: ev.TradePrinted) -> None:
         self.last_market_ns = event.ts_recv
+
+    def _bar_closed(self, event: ev.BarClosed) -> None:
+        self.last_market_ns = event.ts_recv
+        if event.ts_event > self.moment_ns:  # noqa: PLR1730 - hot path
+            self.moment_ns = event.ts_event
 
     def _tick_changed(self, event: ev.TickSizeChanged) -> None:
         book = self.books.get(event.instrument_id)

@@ -225,7 +225,7 @@ class PaperVenue:
         self, order: SubmitOrder, instrument: Instrument, fills: Sequence[ev.Level]
     ) -> str:
         tick = self._books[order.instrument_id].tick
-        if order.price % tick or not 0 < order.price < SCALE:
+        if order.price % tick or not instrument.prices(order.price):
             return f"Price ({order.price}) breaks minimum tick size rule: {tick}"
         if order.qty < instrument.min_qty:
             return f"Size ({order.qty}) lower than the minimum: {instrument.min_qty}"

@@ -26,10 +26,11 @@ class TakenDepth:
         return max(0, shown - taken)
 
     def take(self, instrument: Instrument, side: Side, price: Price, qty: Qty, now_ns: int) -> None:
-        """Take depth out of this book and of the mirrored one."""
-        here = (instrument.id, side, price)
-        mirrored = (instrument.complement, side.opposite, Price(SCALE - price))
-        for key in (here, mirrored):
+        """Take depth out of this book and of the mirrored one, if there is one."""
+        keys = [(instrument.id, side, price)]
+        if instrument.complement:
+            keys.append((instrument.complement, side.opposite, Price(SCALE - price)))
+        for key in keys:
             taken, at_ns = self._levels.get(key, (Qty(0), 0))
             fresh = now_ns - at_ns <= self._kept_ns
             self._levels[key] = (Qty((taken if fresh else 0) + qty), now_ns)
