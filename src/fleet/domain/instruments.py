@@ -183,7 +183,8 @@ class Instrument:
 class Market:
     """A question with two outcomes, or one share or coin, which is then both ``yes`` and ``no``.
 
-    ``end_ns`` is 0 when the end is not known. ``criteria`` is the venue's own text about what counts as YES, perhaps cut short.
+    ``end_ns`` is 0 when the end is not known. ``criteria`` is the venue's own text about what
+    counts as YES, perhaps cut short.
     """
 
     id: MarketId
