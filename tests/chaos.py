@@ -24,8 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos_mortal import Killed
+from tests.chaos_processes import Report
 from tests.chaos_schedule import Schedule
-from tests.chaos_world import FOLDER, Report, play
+from tests.chaos_world import FOLDER, play
 from tests.stopping import STOPPED, Stopped, end_in_order
 
 CAUSES_SHOWN = 6
