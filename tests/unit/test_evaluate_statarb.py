@@ -180,6 +180,14 @@ def test_what_is_no_recording_is_told(tmp_path: Path) -> None:
         read_quotes(tmp_path)
 
 
+def test_a_date_that_is_none_is_told(tmp_path: Path) -> None:
+    folder = crypto(tmp_path / "c")
+    markets = pl.read_parquet(folder / "markets.parquet")
+    markets.with_columns(end_date=pl.lit("soon")).write_parquet(folder / "markets.parquet")
+    with pytest.raises(QuotesError, match="soon"):
+        read_quotes(folder)
+
+
 def test_too_few_quotes_are_told(tmp_path: Path) -> None:
     with pytest.raises(QuotesError, match="often enough"):
         read_quotes(crypto(tmp_path / "c", polls=10))

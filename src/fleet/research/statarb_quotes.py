@@ -103,19 +103,16 @@ def read_quotes(
 
     Raises ``QuotesError`` if the folder is no such recording, or nothing is left of it.
     """
+    groups = (folder / "multileg_quotes.parquet").is_file()
+    if not groups and not (folder / "underlying_prices.parquet").is_file():
+        raise QuotesError(
+            f"{folder} is no recording of quotes; expected multileg_quotes.parquet with"
+            " multileg_legs.csv, or quotes.parquet with markets.parquet and"
+            " underlying_prices.parquet, such as $FLEET_DATA/orderbook/tsl_crypto_markets_2min"
+        )
     try:
-        if (folder / "multileg_quotes.parquet").is_file():
-            listings, quotes, references = _read_groups(folder)
-        elif (folder / "underlying_prices.parquet").is_file():
-            listings, quotes, references = _read_crypto(folder)
-        else:
-            raise QuotesError(
-                f"{folder} is no recording of quotes; expected multileg_quotes.parquet with"
-                " multileg_legs.csv, or quotes.parquet with markets.parquet and"
-                " underlying_prices.parquet, such as"
-                " $FLEET_DATA/orderbook/tsl_crypto_markets_2min"
-            )
-    except (pl.exceptions.PolarsError, OSError, KeyError) as error:
+        listings, quotes, references = (_read_groups if groups else _read_crypto)(folder)
+    except (pl.exceptions.PolarsError, OSError, LookupError, ValueError, TypeError) as error:
         raise QuotesError(f"{folder} cannot be read as recorded quotes: {error}") from error
     if quotes.is_empty():
         raise QuotesError(f"{folder} holds no quote of a listed market")
@@ -179,7 +176,7 @@ def _read_groups(
                 question=row["question"] or "",
                 event=row["prefix"],
                 title=row["question"] or "",
-                leg=row["slug"].removeprefix(f"{row['prefix']}-"),
+                leg=str(row["slug"]).removeprefix(f"{row['prefix']}-"),
                 category=(row["category"] or "").lower(),
                 outcome=settled,
             )
