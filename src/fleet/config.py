@@ -313,6 +313,10 @@ class Paths:
         """Settings and secrets of this machine."""
         return self.root / ".env"
 
+    def wallet_file(self, bot: str) -> Path:
+        """The wallet of one bot, where it has one of its own."""
+        return self.root / "wallets" / f"{bot}.env"
+
     @property
     def fleet_db(self) -> Path:
         """Kill latch, leases, day board."""

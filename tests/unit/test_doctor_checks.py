@@ -260,6 +260,27 @@ def test_what_is_no_key_is_not_quoted(tmp_path: Path, text: bytes) -> None:
     assert not text or text.decode("latin-1") not in told
 
 
+def test_a_bots_own_wallet_is_read_from_its_file_alone(tmp_path: Path) -> None:
+    paths = Paths(root=tmp_path)
+    env = tmp_path / ".env"
+    env.write_text(f"POLYMARKET_PRIVATE_KEY={'11' * 32}\nPOLYMARKET_FUNDER={FUNDER}\n")
+    env.chmod(0o600)
+    own = paths.wallet_file("polyai")
+    own.parent.mkdir()
+    own.write_text(f"POLYMARKET_PRIVATE_KEY={KEY_HEX}\nPOLYMARKET_WALLET=eoa\n")
+    own.chmod(0o600)
+    wallet = load_wallet(paths, {"POLYMARKET_WALLET": "safe"}, "polyai")
+    assert read_key(wallet).address == KEY.address
+    assert (wallet.funder, wallet.signature_type) == (None, SignatureType.EOA)
+    assert read_key(load_wallet(paths, {}, "arbhunter")).address != KEY.address
+    own.write_text(f"POLYMARKET_PRIVATE_KEY={KEY_HEX}\nARB_MODE=live\n")
+    with pytest.raises(ConfigError, match="ARB_MODE"):
+        load_wallet(paths, {}, "polyai")
+    own.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        load_wallet(paths, {}, "polyai")
+
+
 def test_the_wallets_settings_come_from_env_and_environment(tmp_path: Path) -> None:
     env = tmp_path / ".env"
     env.write_text(f"POLYMARKET_PRIVATE_KEY={KEY_HEX}\nPOLYMARKET_FUNDER={FUNDER}\n")

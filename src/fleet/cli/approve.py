@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Final
 
 from fleet.cli.cancel_direct import hosts_of
+from fleet.cli.doctor import bot_of
 from fleet.cli.root import fleet_root
 from fleet.clock import NS_PER_SECOND, LiveClock
 from fleet.config import ConfigError, Paths
@@ -45,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``fleet approve`` takes."""
     parser.add_argument("--feed", choices=FEEDS, default=FEEDS[0],
                         help="which venue (default: the local sandbox)")  # fmt: skip
+    parser.add_argument("--bot", type=bot_of, default=None, metavar="NAME",
+                        help="whose wallet, if it has one of its own (wallets/NAME.env)")  # fmt: skip
     parser.add_argument("--yes", action="store_true", help="send them; without it, only list them")
 
 
@@ -52,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     """List or give them. Returns the exit code."""
     paths = Paths(root=fleet_root())
     try:
-        key = _plain_key(paths)
+        key = _plain_key(paths, "" if arguments.bot is None else arguments.bot.slug)
         hosts = hosts_of(arguments.feed, paths)
     except (ConfigError, ValueError) as error:
         print(f"fleet approve: {error}", file=sys.stderr)
@@ -76,8 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_RETRY
 
 
-def _plain_key(paths: Paths) -> SecretKey:
-    wallet = load_wallet(paths, os.environ)
+def _plain_key(paths: Paths, bot: str) -> SecretKey:
+    wallet = load_wallet(paths, os.environ, bot)
     problem = wallet_problem(wallet.signature_type)
     if problem:
         raise ConfigError([problem])

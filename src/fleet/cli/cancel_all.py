@@ -28,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Ask for it; the exit code."""
     if arguments.direct:
-        from fleet.cli.cancel_direct import cancel_direct
+        from fleet.cli.cancel_direct import cancel_direct, wallets_of
 
-        return cancel_direct(arguments.feed, arguments.wait)
+        return max(
+            cancel_direct(arguments.feed, arguments.wait, wallet)
+            for wallet in wallets_of(arguments.bot)
+        )
     return ask("cancel-all", CANCEL_ALL, arguments.bot, wait_s=arguments.wait)

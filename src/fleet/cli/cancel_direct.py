@@ -28,15 +28,15 @@ from fleet.venues.port import VenueError
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 
-def cancel_direct(feed: str, wait_s: float) -> int:
-    """Ask the venue to cancel every order of the wallet and look until none is open.
+def cancel_direct(feed: str, wait_s: float, bot: str = "") -> int:
+    """Ask the venue to cancel every order of the wallet (of ``bot``) until none is open.
 
     Returns 0 when the venue says that nothing is open, 1 when something is or it is not known, 2
     when settings or key are missing.
     """
     paths = Paths(root=fleet_root())
     try:
-        wallet = load_wallet(paths, os.environ)
+        wallet = load_wallet(paths, os.environ, bot)
         hosts = hosts_of(feed, paths)
         report = asyncio.run(_cancel(hosts, wallet, wait_s))
     except ConfigError as error:
@@ -50,6 +50,23 @@ def cancel_direct(feed: str, wait_s: float) -> int:
               " look at the venue's own page", file=sys.stderr)  # fmt: skip
         return EXIT_FAILED
     return _tell(report, hosts)
+
+
+def wallets_of(bot: str) -> list[str]:
+    """Whose wallets are meant: the bot's, or of all bots that have one, and that of ``.env``.
+
+    The one of ``.env`` is left out only where it names no key and others do.
+    """
+    paths = Paths(root=fleet_root())
+    own = sorted(file.stem for file in paths.wallet_file("").parent.glob("?*.env"))
+    if bot:
+        return [bot.lower() if bot.lower() in own else ""]
+    try:
+        shared = load_wallet(paths, os.environ)
+    except ConfigError:
+        return ["", *own]  # It is asked for, so that its problem is told.
+    named = bool(shared.private_key) or shared.key_file is not None
+    return [*([""] if named or not own else []), *own]
 
 
 def hosts_of(feed: str, paths: Paths) -> Hosts:

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from fleet.bots.arbhunter import SPEC as ARBHUNTER
+from fleet.bots.polyai import SPEC as POLYAI
 from fleet.cli.root import fleet_root
 from fleet.clock import NS_PER_SECOND, Clock, LiveClock
 from fleet.config import ConfigError, Paths
@@ -36,7 +37,7 @@ from fleet.runtime.wallet import load_wallet, read_key
 from fleet.venues.polymarket.hosts import Hosts
 from fleet.venues.port import VenueError
 
-BOTS: Final[Mapping[str, BotSpec]] = {spec.slug: spec for spec in (ARBHUNTER,)}
+BOTS: Final[Mapping[str, BotSpec]] = {spec.slug: spec for spec in (ARBHUNTER, POLYAI)}
 RESULTS: Final = {EXIT_OK: "ok", EXIT_RETRY: "unknown", EXIT_STAY_DOWN: "failed"}
 
 
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     paths = Paths(root=fleet_root())
     try:
         loaded = load_settings(spec, paths, os.environ)
-        wallet = load_wallet(paths, os.environ)
+        wallet = load_wallet(paths, os.environ, spec.slug)
         hosts = live_hosts(arguments.feed, loaded.of(PolymarketEnv), loaded.of(SandboxEnv))
     except ConfigError as error:
         findings = [failed("settings", problem, "correct it in .env") for problem in error.problems]

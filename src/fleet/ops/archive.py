@@ -1,8 +1,8 @@
 """What is inside a backup: how it is collected, packed, unpacked and proven.
 
 A backup holds ``var/`` databases (copied by SQLite's own backup, never by ``cp``: a copied file of
-a running writer is corrupt or behind), ``.env``, the logs of the last days, ``trades.csv`` and
-``SHA256SUMS`` over all of it. Not in it: the raw tape, locks, code.
+a running writer is corrupt or behind), ``.env``, bots' own wallets, the logs of the last days,
+``trades.csv`` and ``SHA256SUMS`` over all of it. Not in it: the raw tape, locks, code.
 
 ``prove`` is the only judge of a backup, when it is made and when it is restored: every sum, every
 database's integrity, every journal folded to its last entry and its fills counted against
@@ -87,6 +87,10 @@ def collect(root: Path, content: Path, *, now_ns: int, log_days: int) -> None:
     """
     content.mkdir(mode=0o700)
     shutil.copyfile(root / ".env", content / ".env")
+    for wallet in sorted((root / "wallets").glob("*.env")):
+        target = content / wallet.relative_to(root)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        shutil.copyfile(wallet, target)
     journals: list[Path] = []
     for source in sorted(_databases(root / "var")):
         target = content / source.relative_to(root)

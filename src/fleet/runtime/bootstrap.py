@@ -161,7 +161,7 @@ def _live(
     from fleet.runtime.wallet import load_wallet
 
     try:
-        wallet = load_wallet(paths, environ)
+        wallet = load_wallet(paths, environ, spec.slug)
         _drop_secrets(environ)
         if arguments.dry_run:
             return live_dry_run(spec, loaded, paths, wallet, feed=arguments.feed)

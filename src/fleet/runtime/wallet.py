@@ -17,7 +17,7 @@ from typing import Final
 
 from dotenv import dotenv_values
 
-from fleet.config import ConfigError, Paths, load, read_env_file
+from fleet.config import ConfigError, Paths, load, read_env_file, settings_of
 from fleet.runtime.settings import WalletEnv
 from fleet.venues.polymarket.contracts import SignatureType
 from fleet.venues.polymarket.keys import SecretKey, SigningError, checksum_address, keccak
@@ -29,8 +29,20 @@ PROXY_CODE_HASH: Final = "d21df8dc65880a8606f09fe0ce3df9b8869287ab0b058be05aa9e8
 KEY_BYTES_MAX: Final = 4_096
 
 
-def load_wallet(paths: Paths, environ: Mapping[str, str]) -> WalletEnv:
-    """The wallet's settings from ``.env``, overruled by the environment. Raises ``ConfigError``."""
+def load_wallet(paths: Paths, environ: Mapping[str, str], bot: str = "") -> WalletEnv:
+    """The wallet of a bot (its slug). Raises ``ConfigError``.
+
+    A bot that has a file of its own, ``wallets/BOT.env``, has its wallet from there alone: a key of
+    one bot is never mixed with the address of another. Otherwise the settings come from ``.env``,
+    overruled by the environment.
+    """
+    own = paths.wallet_file(bot)
+    if bot and own.exists():
+        pairs = read_env_file(own, _pairs)
+        wrong = sorted(pairs.keys() - {setting.key for _, setting in settings_of(WalletEnv)})
+        if wrong:
+            raise ConfigError([f"{key} in {own} is no setting of a wallet" for key in wrong])
+        return load(WalletEnv, pairs)
     pairs = read_env_file(paths.env_file, _pairs)
     return load(WalletEnv, {**pairs, **environ})
 
