@@ -437,6 +437,7 @@ def durable(state: State) -> dict[str, Any]:
             "resolved": dict(state.resolved),
             "forecasts": dict(state.forecasts),
             "standing": list(state.bundles.standings.all.values()),
+            "leaders": state.leaders.image(),
             "decisions": state.decisions,
             "anomaly": state.anomaly,
         }

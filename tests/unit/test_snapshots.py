@@ -375,7 +375,7 @@ def busy() -> Rig:
 
 DURABLE_FIELDS = {
     "portfolio", "orders", "bundles", "trading", "trading_reason", "trading_by", "reconciled",
-    "operator", "resolved", "forecasts", "now_ns", "decisions", "anomaly", "unsettled",
+    "operator", "resolved", "forecasts", "leaders", "now_ns", "decisions", "anomaly", "unsettled",
 }  # fmt: skip
 FROM_THE_MARKET = {
     "universe", "books", "moment_ns", "last_market_ns", "crossed_frames", "rejected_frames",

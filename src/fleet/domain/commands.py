@@ -130,6 +130,7 @@ class OpenBundle(Struct, frozen=True, kw_only=True, gc=False):
     ``budget`` is the most the legs may cost, fees included. ``edge`` is the expected profit.
     ``exits`` names the closed bundle whose tokens the legs sell; ``payoff`` is then what a share of
     each was worth at decision time, all legs together, and ``edge`` what selling brings beyond it.
+    ``answers`` names the sightings of others' trades that it copies; none is answered twice.
     """
 
     bundle_id: BundleId
@@ -142,6 +143,7 @@ class OpenBundle(Struct, frozen=True, kw_only=True, gc=False):
     budget: Cash
     edge: Cash
     exits: BundleId = BundleId("")
+    answers: tuple[str, ...] = ()
 
 
 class OrderIntent(Struct, frozen=True, kw_only=True, gc=False):

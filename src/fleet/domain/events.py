@@ -27,9 +27,11 @@ from fleet.domain.commands import (
 from fleet.domain.event import Event
 from fleet.domain.instruments import InstrumentId, MarketId, Side
 from fleet.domain.knowledge import (  # noqa: F401 - events too, and taken from here
+    CopyRefused,
     ForecastFailed,
     ForecastReceived,
     LeaderMoved,
+    LeadersChosen,
     LeaderTraded,
     MoveKind,
     SightingUndone,
@@ -350,7 +352,7 @@ DURABLE: Final[Mapping[str, type[Event]]] = {
         OrderAccepted, OrderRejected, SubmitUnknown, OrderFilled, OrderCanceled, OrderExpired,
         CancelRejected, FillSettled, OperationSigned, OperationConfirmed, OperationRejected,
         MarketResolved, ForecastReceived, ForecastFailed, LeaderTraded, LeaderMoved,
-        SightingUndone, OperatorCommanded,
+        SightingUndone, LeadersChosen, CopyRefused, OperatorCommanded,
     )
 }  # fmt: skip
 """Kind -> type of every journalled fact."""

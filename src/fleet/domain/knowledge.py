@@ -1,12 +1,15 @@
-"""Facts that are knowledge, not money: forecasts, and what others were seen to do.
+"""Facts that are knowledge, not money: forecasts, what others were seen to do, whom we follow.
 
 They are journalled like all that a decision rests on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, Final
+
+from msgspec import Struct
 
 from fleet.domain.event import Event
 from fleet.domain.instruments import InstrumentId, MarketId, Side
@@ -107,3 +110,85 @@ class SightingUndone(Event, frozen=True, kw_only=True, gc=False):
 
     sighting_id: str
     wallet: str
+
+
+class Followed(Struct, frozen=True, kw_only=True, gc=False):
+    """One wallet that is looked at: its trades are copied, or only watched, and why."""
+
+    wallet: str
+    copied: bool
+    verdict: str = ""
+
+
+class LeadersChosen(Event, frozen=True, kw_only=True, gc=False):
+    """Who is followed from now on; it replaces whoever was. Nobody is copied before the first."""
+
+    KIND: ClassVar[str] = "LeadersChosen"
+
+    leaders: tuple[Followed, ...]
+
+
+class CopyRefusal(Enum):
+    """Why a leader's purchase was not copied; explained in ``COPY_REFUSAL_MEANING``."""
+
+    NOT_COPIED = "NOT_COPIED"
+    MARKET_UNKNOWN = "MARKET_UNKNOWN"
+    MARKET_RESOLVED = "MARKET_RESOLVED"
+    MARKET_ENDING = "MARKET_ENDING"
+    SIGHTING_OLD = "SIGHTING_OLD"
+    TRADING_OFF = "TRADING_OFF"
+    LEADER_LEFT = "LEADER_LEFT"
+    LEADER_HEDGED = "LEADER_HEDGED"
+    LEADERS_OPPOSED = "LEADERS_OPPOSED"
+    BOOK_UNUSABLE = "BOOK_UNUSABLE"
+    PRICE_RAN = "PRICE_RAN"
+    DEPTH_THIN = "DEPTH_THIN"
+    SIZE_SMALL = "SIZE_SMALL"
+    COPY_LIMIT = "COPY_LIMIT"
+    MARKET_LIMIT = "MARKET_LIMIT"
+    LEADER_LIMIT = "LEADER_LIMIT"
+    DAY_LIMIT = "DAY_LIMIT"
+    CASH_SHORT = "CASH_SHORT"
+    FORECAST_MISSING = "FORECAST_MISSING"
+    FORECAST_UNSKILLED = "FORECAST_UNSKILLED"
+    FORECAST_DOUBTS = "FORECAST_DOUBTS"
+    RISK_REFUSED = "RISK_REFUSED"
+
+
+COPY_REFUSAL_MEANING: Final[Mapping[CopyRefusal, str]] = {
+    CopyRefusal.NOT_COPIED: "the wallet is not copied any more",
+    CopyRefusal.MARKET_UNKNOWN: "the market is not in the universe, or nobody may trade it",
+    CopyRefusal.MARKET_RESOLVED: "the question is answered",
+    CopyRefusal.MARKET_ENDING: "the market ends too soon",
+    CopyRefusal.SIGHTING_OLD: "the trade was told, or could be copied, too late",
+    CopyRefusal.TRADING_OFF: "trading was not active while the trade was young enough",
+    CopyRefusal.LEADER_LEFT: "the leader had left again before we could follow",
+    CopyRefusal.LEADER_HEDGED: "the leader holds too much of the other side",
+    CopyRefusal.LEADERS_OPPOSED: "all copied leaders together want less of this side",
+    CopyRefusal.BOOK_UNUSABLE: "the book was void or crossed while the trade was young enough",
+    CopyRefusal.PRICE_RAN: "the price is beyond the leader's and the slippage allowed",
+    CopyRefusal.DEPTH_THIN: "too little is offered up to the price limit",
+    CopyRefusal.SIZE_SMALL: "our part of it is below the venue's minimum",
+    CopyRefusal.COPY_LIMIT: "the limit for copying one leader in one token is reached",
+    CopyRefusal.MARKET_LIMIT: "the limit for one market is reached",
+    CopyRefusal.LEADER_LIMIT: "the limit for one leader is reached",
+    CopyRefusal.DAY_LIMIT: "the limit of the day is reached",
+    CopyRefusal.CASH_SHORT: "not enough free cash",
+    CopyRefusal.FORECAST_MISSING: "no forecast came in time",
+    CopyRefusal.FORECAST_UNSKILLED: "the forecaster has shown no skill against the price",
+    CopyRefusal.FORECAST_DOUBTS: "the forecaster is not sure enough that it is worth its price",
+    CopyRefusal.RISK_REFUSED: "risk refused the bundle; the decision beside it says why",
+}
+"""What each reason says to an operator."""
+
+
+class CopyRefused(Event, frozen=True, kw_only=True, gc=False):
+    """These trades of a leader will not be copied; ``detail`` has the figures."""
+
+    KIND: ClassVar[str] = "CopyRefused"
+
+    sightings: tuple[str, ...]
+    wallet: str
+    instrument_id: InstrumentId
+    reason: CopyRefusal
+    detail: str = ""

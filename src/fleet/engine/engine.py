@@ -31,6 +31,7 @@ from fleet.domain.events import (
     BarClosed,
     BookChanged,
     BookSnapshot,
+    CopyRefused,
     DecisionMade,
     Event,
     OrderAccepted,
@@ -47,8 +48,9 @@ from fleet.engine.verdict import Verdict
 from fleet.engine.view import View
 
 NOTHING: Final[Sequence[Command]] = ()
-Wish = Intent | StartTimer | RequestForecast
-"""What a strategy may ask for; only the intents among them can cost money."""
+Wish = Intent | StartTimer | RequestForecast | CopyRefused
+"""What a strategy may ask for; only the intents among them can cost money. What it decided not to
+do is journalled as it stands."""
 _HALTED: Final = TradingState.HALTED
 
 
@@ -190,6 +192,9 @@ class Engine:
         for wish in wishes:
             if type(wish) is StartTimer:
                 commands.append(wish)
+            elif type(wish) is CopyRefused:
+                self.state.apply(wish)
+                records.append(wish)
             elif halted:  # A forecast is paid for too.
                 self.dropped_intents += 1
             elif type(wish) is RequestForecast:

@@ -16,6 +16,7 @@ from msgspec import Struct
 from fleet.domain.events import ForecastReceived, OrderFilled, TradingState
 from fleet.domain.instruments import InstrumentId, Universe
 from fleet.engine.bundles import BundlesImage
+from fleet.engine.leaders import LeadersImage
 from fleet.engine.orders import OrdersImage
 from fleet.engine.portfolio import PortfolioImage
 from fleet.engine.state import EMPTY_UNIVERSE, Payout, State
@@ -34,6 +35,7 @@ class StateImage(Struct, frozen=True, kw_only=True):
     operator: str
     resolved: dict[InstrumentId, Payout]
     forecasts: list[ForecastReceived]
+    leaders: LeadersImage
     now_ns: int
     decisions: int
     anomaly: str
@@ -57,6 +59,7 @@ def image_of(state: State) -> StateImage:
         operator=state.operator,
         resolved=state.resolved,
         forecasts=list(state.forecasts.values()),
+        leaders=state.leaders.image(),
         now_ns=state.now_ns,
         decisions=state.decisions,
         anomaly=state.anomaly,
@@ -80,6 +83,8 @@ def restore(image: StateImage, universe: Universe = EMPTY_UNIVERSE) -> State:
     state.operator = image.operator
     state.resolved = image.resolved
     state.forecasts = {forecast.market_id: forecast for forecast in image.forecasts}
+    paid = {token: payout.price for token, payout in image.resolved.items()}
+    state.leaders.restore(image.leaders, paid)
     state.now_ns = image.now_ns
     state.decisions = image.decisions
     state.anomaly = image.anomaly

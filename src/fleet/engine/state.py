@@ -18,6 +18,7 @@ from fleet.domain.units import ZERO_CASH, Price
 from fleet.engine.book import Book
 from fleet.engine.bundle import OperationStatus
 from fleet.engine.bundles import Bundles
+from fleet.engine.leaders import Leaders
 from fleet.engine.orders import Fact, Orders
 from fleet.engine.portfolio import Portfolio
 from fleet.engine.sparse_book import SparseBook
@@ -48,6 +49,7 @@ class State:
         self.portfolio = Portfolio()
         self.orders = Orders()
         self.bundles = Bundles()
+        self.leaders = Leaders()
         self.trading = ev.TradingState.HALTED
         self.trading_reason = "not started"
         self.trading_by = "start"
@@ -100,6 +102,11 @@ class State:
             ev.OperationRejected: self._operation_rejected,
             ev.MarketResolved: self._resolved,
             ev.ForecastReceived: self._forecast,
+            ev.LeadersChosen: self.leaders.choose,
+            ev.LeaderTraded: self.leaders.traded,
+            ev.LeaderMoved: self.leaders.moved,
+            ev.SightingUndone: self.leaders.undone,
+            ev.CopyRefused: self.leaders.refused,
         }
 
     def apply(self, event: ev.AnyEvent) -> None:
@@ -193,6 +200,8 @@ class State:
         self.decisions = event.decision
         for plan in event.opened:
             self.bundles.open_bundle(plan, event.ts_event)
+            if plan.answers:
+                self.leaders.copied(plan, event.ts_event)
         for order in event.orders:
             self.orders.submit(order)
             self.bundles.note_order(order.bundle_id, order.leg, order.purpose, event.ts_event)
@@ -270,6 +279,7 @@ class State:
             if before is None:
                 self.resolved[instrument_id] = Payout(event.market_id, price, event.ts_recv)
                 self.bundles.resolve(instrument_id, price)
+                self.leaders.resolve(instrument_id, price)
             elif before.price != price:
                 self.anomaly = f"market {event.market_id} was resolved twice, and differently"
             book = self.books.get(instrument_id)

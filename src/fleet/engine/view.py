@@ -10,6 +10,7 @@ from fleet.domain.instruments import Instrument, InstrumentId, MarketId, Univers
 from fleet.domain.units import Cash, notional_down
 from fleet.engine.book import Book
 from fleet.engine.bundle import Bundle
+from fleet.engine.leaders import Leaders
 from fleet.engine.orders import Order
 from fleet.engine.portfolio import Position
 from fleet.engine.standing import Standing
@@ -84,6 +85,11 @@ class View:
     def standing(self) -> Mapping[BundleId, Standing]:
         """What closed bundles bought and still hold, oldest first."""
         return self._state.bundles.standings.all
+
+    @property
+    def leaders(self) -> Leaders:
+        """What followed wallets did, and what was decided about it. To be asked, not told."""
+        return self._state.leaders
 
     def newest_bundle(self, idea: str, key: str) -> Bundle | None:
         """The bundle of this idea and key that opened last, open or closed."""

@@ -22,9 +22,19 @@ from pathlib import Path
 from typing import Final
 
 from fleet import logs
-from fleet.domain import commands, events, instruments, units
+from fleet.domain import commands, events, instruments, knowledge, units
 from fleet.domain.instruments import Universe
-from fleet.engine import bundles, image, orders, portfolio, state
+from fleet.engine import (
+    bundle,
+    bundles,
+    image,
+    leader_holding,
+    leaders,
+    orders,
+    portfolio,
+    standing,
+    state,
+)
 from fleet.engine.image import StateImage, image_of, restore
 from fleet.engine.state import EMPTY_UNIVERSE, State
 from fleet.journal import codec, snapshot, store
@@ -42,8 +52,8 @@ MOST_AT_THE_END: Final = 300_000
 of which its wind-down may take 7 (``fleet.runtime.shutdown``)."""
 
 _FOLDING: Final = (
-    units, instruments, commands, events, portfolio, orders, bundles, state, image, codec, store,
-    snapshot,
+    units, instruments, commands, events, knowledge, portfolio, orders, bundle, bundles, standing,
+    leader_holding, leaders, state, image, codec, store, snapshot,
 )  # fmt: skip
 """The modules whose text decides what a journal folds to and how that is stored."""
 

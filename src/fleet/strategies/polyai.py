@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from fleet.domain.commands import BundleId, Intent, OpenBundle, RequestForecast, StartTimer
-from fleet.domain.events import AnyEvent, BookChanged, BookSnapshot, TradePrinted
+from fleet.domain.events import AnyEvent, BookChanged, BookSnapshot, CopyRefused, TradePrinted
 from fleet.domain.instruments import MarketId
 from fleet.engine.view import View
 from fleet.strategies.working import Worker
 
-Wish = Intent | StartTimer | RequestForecast
+Wish = Intent | StartTimer | RequestForecast | CopyRefused
 _MARKET_FACTS = (BookChanged, BookSnapshot, TradePrinted)
 
 
