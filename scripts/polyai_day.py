@@ -80,7 +80,8 @@ def main() -> int:
             time.sleep(5)
             with running("polyai", bot, home) as process:
                 samples = measure(process, arguments.seconds)
-        print("\n".join((home / "polyai.out").read_text().splitlines()[-8:]))
+        for name in ("sandbox", "polyai"):
+            print("\n".join((home / f"{name}.out").read_text().splitlines()[-8:]))
     if not samples:
         return 1
     quarter = max(1, len(samples) // 4)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Final
 
 from fleet.bots.known import KNOWN
-from fleet.bots.polyai_settings import MINUTE_NS, PolyEnv
+from fleet.bots.polyai_settings import MINUTE_NS, PolyEnv, read_proof
 from fleet.clock import NS_PER_SECOND
-from fleet.config import SANDBOX, ConfigError
+from fleet.config import SANDBOX
 from fleet.domain.units import Cash, Price
 from fleet.engine.risk import RiskLimits
 from fleet.engine.view import View
@@ -24,12 +23,12 @@ from fleet.strategies.forecast_settings import ForecastSettings
 from fleet.strategies.polyai import PolyAI, Proposer
 from fleet.strategies.statarb import StatArb, StatArbSettings
 from fleet.strategies.statarb_positions import IDEA as STATARB_IDEA
-from fleet.strategies.statarb_relations import Kind
 from fleet.strategies.working import Worker
 
 SLUG: Final = "polyai"
 SAMPLE_NS: Final = MINUTE_NS
-"""Prices are sampled this often, or five times a scan if scans are closer."""
+PLAY_SAMPLE_NS: Final = 10 * NS_PER_SECOND
+"""How often prices are sampled, on a venue and on the sandbox."""
 
 
 def forecast_settings(env: PolyEnv, stage_percent: int = 100) -> ForecastSettings:
@@ -57,33 +56,28 @@ def statarb_settings(
 ) -> StatArbSettings:
     """The spread trader's settings; what no evaluation has proven stakes only play money.
 
-    Raises ``ConfigError`` if POLYAI_STATARB_PROOF cannot be used.
+    The window of the evaluations takes ten hours to fill. With play money a shorter one shows the
+    machinery at work within twenty minutes, and proves nothing.
     """
     scan_ns = env.intervals.scan_ns
-    defaults = StatArbSettings()
-    step_ns = min(defaults.step_ns, max(scan_ns, NS_PER_SECOND))
-    return StatArbSettings(
+    settings = StatArbSettings(
         scan_ns=scan_ns,
-        refit_ns=min(defaults.refit_ns, 6 * scan_ns),
-        step_ns=step_ns,
         max_position=_staged(env.max_bet, stage_percent),
         max_group=_staged(env.max_group, stage_percent),
-        allowed=proven_kinds(env.statarb_proof) if env.statarb_proof is not None else (),
+        allowed=read_proof(env.statarb_proof) if env.statarb_proof is not None else (),
         stake_unproven=play_money,
     )
+    if not play_money:
+        return replace(settings, refit_ns=min(settings.refit_ns, 6 * scan_ns))
+    return replace(
+        settings, step_ns=sample_ns(scan_ns, play_money=True), formation=60, validation=40,
+        refit_ns=scan_ns,
+    )  # fmt: skip
 
 
-def proven_kinds(file: Path) -> tuple[Kind, ...]:
-    """The kinds of relations that an evaluation has proven. Raises ``ConfigError``."""
-    try:
-        proven = json.loads(file.read_text(encoding="utf-8"))["proven"]
-        return tuple(Kind(name) for name in proven)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        problem = (
-            f"POLYAI_STATARB_PROOF={file} cannot be used ({error}): write it with"
-            " `fleet evaluate statarb --json FILE`, or leave it out"
-        )
-        raise ConfigError([problem]) from error
+def sample_ns(scan_ns: int, *, play_money: bool) -> int:
+    """How often prices are sampled: at least five times a scan."""
+    return min(PLAY_SAMPLE_NS if play_money else SAMPLE_NS, scan_ns // 5)
 
 
 def _staged(amount: Cash, percent: int) -> Cash:
@@ -131,7 +125,7 @@ def parts(place: Workplace) -> Sequence[Node]:
     intervals = env.intervals
     plan = ForecastingPlan(
         slug=SLUG,
-        sample_ns=min(SAMPLE_NS, intervals.scan_ns // 5),
+        sample_ns=sample_ns(intervals.scan_ns, play_money=place.feed == SANDBOX),
         news_ns=intervals.news_ns,
         forecasts=env.forecasts,
         reference_url=env.reference_url,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fleet.clock import NS_PER_SECOND
 from fleet.config import (
@@ -19,6 +20,9 @@ from fleet.config import (
     url,
 )
 from fleet.domain.units import Cash, UnitsError, format_dollars, parse_units
+
+if TYPE_CHECKING:
+    from fleet.strategies.statarb_relations import Kind
 
 MINUTE_NS: Final = 60 * NS_PER_SECOND
 
@@ -55,6 +59,16 @@ def percent(value: str) -> int:
     if not 51 <= number <= 99:
         raise ValueError("expected a whole number from 51 to 99")
     return number
+
+
+def read_proof(file: Path) -> tuple[Kind, ...]:
+    """The kinds of relations that an evaluation has proven. Raises ``OSError``, ``ValueError``."""
+    from fleet.strategies.statarb import proven_kinds  # numpy: only for who names a file
+
+    document = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004 - bad input, told as such
+    return proven_kinds(document)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,12 +185,20 @@ class PolyEnv:
     @staticmethod
     def check(values: Mapping[str, Any]) -> list[str]:
         """A bet that may not be ordered would be found, refused, and found again for ever."""
-        bet, order = values["max_bet"], values["max_order"]
-        if bet <= order:
-            return []
-        problem = (
-            f"POLYAI_MAX_BET_USD={format_dollars(bet)} is above"
-            f" POLYAI_MAX_ORDER_USD={format_dollars(order)}: large bets would be refused; lower the"
-            " first or raise the second"
-        )
-        return [problem]
+        problems = []
+        bet, order, proof = values["max_bet"], values["max_order"], values["statarb_proof"]
+        if bet > order:
+            problems.append(
+                f"POLYAI_MAX_BET_USD={format_dollars(bet)} is above"
+                f" POLYAI_MAX_ORDER_USD={format_dollars(order)}: large bets would be refused; lower"
+                " the first or raise the second"
+            )
+        if proof is not None:
+            try:
+                read_proof(proof)
+            except (OSError, ValueError) as error:
+                problems.append(
+                    f"POLYAI_STATARB_PROOF={proof} cannot be used: {error}; correct it or leave it"
+                    " out"
+                )
+        return problems
