@@ -36,20 +36,23 @@ PARITY_DAYS, PARITY_ORDERS = 10, 20
 
 
 class LiveHome(FleetHome):
-    """A home whose ArbHunter is started with ``live``."""
+    """A home whose bot is started with ``live``."""
 
-    def __init__(self, root: Path, **settings: str) -> None:
+    def __init__(
+        self, root: Path, *, slug: str = "arbhunter", name: str = "ArbHunter", **settings: str
+    ) -> None:
         wallet = {"POLYMARKET_PRIVATE_KEY": KEY, "POLYMARKET_WALLET": "eoa"}
-        super().__init__(root, **{**wallet, **settings})
+        super().__init__(root, slug=slug, **{**wallet, **settings})
+        self.name = name
         self.origin = f"http://127.0.0.1:{self.port}"
 
     # --- what a live start asks for -----------------------------------------------------------
 
     def show_parity(self) -> None:
         """Ten days of paper orders of which the quotes kept all."""
-        file = self.paths.parity("arbhunter", Mode.PAPER, "sandbox")
+        file = self.paths.parity(self.slug, Mode.PAPER, "sandbox")
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with ParityStore(file, bot="arbhunter", mode="paper", feed="sandbox") as store:
+        with ParityStore(file, bot=self.slug, mode="paper", feed="sandbox") as store:
             now_ns = LiveClock().now_ns()
             store.write([
                 _kept(f"{day}-{number}", now_ns - day * NS_PER_DAY - number * NS_PER_SECOND)
@@ -66,7 +69,7 @@ class LiveHome(FleetHome):
         """All of it, with the sandbox running: parity, money, the API key."""
         self.show_parity()
         self.deposit()
-        made = self.fleet("doctor", "--create-api-key")
+        made = self.fleet("doctor", "--bot", self.name, "--create-api-key")
         assert made.returncode == 0, made.stdout + made.stderr
 
     def secrets(self) -> tuple[str, ...]:
@@ -86,15 +89,15 @@ class LiveHome(FleetHome):
 
     @contextmanager
     def live(self, *arguments: str, phrase: str = "") -> Iterator[subprocess.Popen[bytes]]:
-        """ArbHunter live, confirmed for the UTC day it is now unless ``phrase`` says otherwise."""
-        said = phrase or expected_phrase("ArbHunter", LiveClock().now_ns())
+        """The bot live, confirmed for the UTC day it is now unless ``phrase`` says otherwise."""
+        said = phrase or expected_phrase(self.name, LiveClock().now_ns())
         self.env["LIVE_CONFIRM"] = said
         with self.bot("--mode", "live", "--feed", "sandbox", *arguments) as process:
             yield process
 
     def refused(self, *arguments: str, phrase: str = "", within_s: float = 30.0) -> tuple[int, str]:
         """A live start that must end by itself: exit code, and what it printed and logged."""
-        out = self.paths.logs / "arbhunter-out.log"
+        out = self.paths.logs / f"{self.slug}-out.log"
         before = len(out.read_text()) if out.exists() else 0
         logged = len(self.log())
         with self.live(*arguments, phrase=phrase) as process:
@@ -105,7 +108,7 @@ class LiveHome(FleetHome):
 
     def entries(self) -> list[Entry]:
         """The live journal, each entry checked."""
-        with JournalReader(self.paths.journal("arbhunter", Mode.LIVE, "sandbox")) as reader:
+        with JournalReader(self.paths.journal(self.slug, Mode.LIVE, "sandbox")) as reader:
             return list(reader.read())
 
     def events(self) -> list[ev.Event]:

@@ -64,7 +64,7 @@ def started(home: LiveHome, times: int) -> None:
 
 def come_to_rest(home: LiveHome) -> None:
     """Halt the running bot and wait until nothing is open, under way or unsettled any more."""
-    paused = home.fleet("halt", "--bot", "ArbHunter", "the books are compared")
+    paused = home.fleet("halt", "--bot", home.name, "the books are compared")
     assert paused.returncode == 0, paused.stdout + paused.stderr
 
     def quiet() -> bool:

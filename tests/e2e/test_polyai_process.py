@@ -17,7 +17,9 @@ from fleet.forecasting.memory_settings import MemoryEnv
 from fleet.forecasting.port import Item, Kind
 from tests.builders import NS
 from tests.e2e.fleet_home import FleetHome
+from tests.e2e.live_home import KEY, LiveHome
 from tests.e2e.pm2_home import until
+from tests.e2e.test_live_process import come_to_rest
 from tests.proof import entries_of, prove_files
 
 pytestmark = pytest.mark.slow
@@ -29,14 +31,23 @@ LONG_AGO = 1_780_000_000 * NS
 
 def home_of(tmp_path: Path, **settings: str) -> FleetHome:
     home = FleetHome(tmp_path, slug="polyai")
-    home.configure(
-        POLYAI_SCAN_INTERVAL_MINUTES="0.1", POLYAI_NEWS_INTERVAL_MINUTES="0.1",
-        POLYAI_LLM_BASE_URL=f"http://127.0.0.1:{home.port}/models/v1", POLYAI_LLM_API_KEY="local",
-        POLYAI_LLM_MODELS="sandbox-model", POLYAI_LLM_PRICES="sandbox-model=0.1/0.4",
-        POLYAI_MIN_EDGE="0.002", POLYAI_MIN_CONFIDENCE="51", POLYAI_QUESTIONS_PER_ROUND="20",
-        **settings,
-    )  # fmt: skip
+    home.configure(**quick(home.port), **settings)
     return home
+
+
+def quick(port: int) -> dict[str, str]:
+    """Rounds of six seconds, the local model, and edges small enough for its noise."""
+    return {
+        "POLYAI_SCAN_INTERVAL_MINUTES": "0.1",
+        "POLYAI_NEWS_INTERVAL_MINUTES": "0.1",
+        "POLYAI_LLM_BASE_URL": f"http://127.0.0.1:{port}/models/v1",
+        "POLYAI_LLM_API_KEY": "local",
+        "POLYAI_LLM_MODELS": "sandbox-model",
+        "POLYAI_LLM_PRICES": "sandbox-model=0.1/0.4",
+        "POLYAI_MIN_EDGE": "0.002",
+        "POLYAI_MIN_CONFIDENCE": "51",
+        "POLYAI_QUESTIONS_PER_ROUND": "20",
+    }
 
 
 def remember_skill(paths: Paths) -> None:
@@ -132,3 +143,29 @@ def test_a_model_that_misbehaves_is_a_failure_and_no_forecast(tmp_path: Path) ->
     _, journal = entries_of(tmp_path, "polyai")
     told = forecasts_in([entry.event for entry in journal])
     assert {one.forecaster for one in told} <= {"statistical"}
+
+
+def test_live_on_the_sandbox_journal_and_exchange_agree(tmp_path: Path) -> None:
+    home = LiveHome(tmp_path, slug="polyai", name="PolyAI")
+    own = home.paths.wallet_file("polyai")
+    own.parent.mkdir(mode=0o700)
+    own.write_text(f"POLYMARKET_PRIVATE_KEY={KEY}\nPOLYMARKET_WALLET=eoa\n")
+    own.chmod(0o600)
+    home.configure(**quick(home.port))
+    remember_skill(home.paths)
+    with home.sandbox("--speed", "4"):
+        home.admit()
+        with home.live() as bot:
+            home.ready(pid=bot.pid, within_s=40)
+            home.filled(1)
+            bot.kill()
+            bot.wait(10)
+        with home.live() as bot:
+            home.ready(pid=bot.pid, within_s=40)
+            come_to_rest(home)
+            bot.send_signal(signal.SIGTERM)
+            assert bot.wait(14) == 0
+        state = home.agree()
+    assert any(isinstance(event, ev.OrderFilled) for event in home.events())
+    assert not state.orders.open
+    assert KEY not in home.log()
