@@ -33,7 +33,7 @@ from fleet.runtime.smoke import Smoke, smoke_order
 from fleet.runtime.smoke_venue import ClobSmoke
 from fleet.runtime.spec import EXIT_RETRY, EXIT_STAY_DOWN
 from fleet.venues.polymarket.chain import ChainOperations
-from fleet.venues.polymarket.chain_account import wallet_problem
+from fleet.venues.polymarket.chain_account import ChainAccount, wallet_problem
 from fleet.venues.polymarket.chain_node import ChainNode
 from fleet.venues.polymarket.client import ClobClient
 from fleet.venues.polymarket.departed import departed_instruments
@@ -114,6 +114,7 @@ async def live_session(ground: Ground, access: LiveAccess) -> AsyncIterator[Exec
             earlier_operations=_earlier_operations(ground.state),
             account=Account(
                 client, guard.wallet, held=partial(held_tokens, positions, guard.wallet),
+                on_chain=partial(ChainAccount(node).tokens, guard.wallet),
                 adopted_ns=ground.adopted_ns,
             ),
             clock=ground.clock,

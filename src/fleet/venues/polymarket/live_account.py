@@ -7,7 +7,8 @@ in one request, so trades are read before and after the balances, and only when 
 moved in between does the reading count.
 
 Balances come from ``/balance-allowance``, which the venue caches: it is told to read the chain
-again first. Which tokens to ask about: what the journal holds, what recent trades touched, and what
+again first. It may be told so 50 times in 10 s, so a wallet of many tokens is read from the chain
+itself, hundreds in one call; a node that does not answer leaves the slower way. Which tokens to ask about: what the journal holds, what recent trades touched, and what
 the venue itself lists as positions, so that a token the journal does not know of is a difference
 and not a blind spot. A list that cannot be read is an error, never "no tokens".
 
@@ -20,7 +21,7 @@ recovery refuses.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -37,7 +38,7 @@ from fleet.venues.polymarket.live_fills import UNMINED, cash_of, fills_of, venue
 from fleet.venues.polymarket.live_operations import Operations
 from fleet.venues.polymarket.live_orders import OrderDesk
 from fleet.venues.polymarket.wire_user import UserTrade
-from fleet.venues.port import AnswerInvalid
+from fleet.venues.port import AnswerInvalid, VenueError
 from fleet.venues.transport import JsonClient
 
 READINGS: Final = 30
@@ -50,6 +51,9 @@ STRANGER: Final = "unknown-"
 OPENING: Final = "opening-"
 Survey = Callable[[], Awaitable[list[UserTrade]]]
 HeldTokens = Callable[[], Awaitable[Collection[InstrumentId]]]
+ChainTokens = Callable[[Sequence[InstrumentId]], Awaitable[Mapping[InstrumentId, Qty]]]
+MANY: Final = 20
+"""Tokens that are asked of the venue one by one; 50 refreshes in 10 s are allowed (reference 5)."""
 
 
 class _Position(msgspec.Struct):
@@ -99,13 +103,16 @@ class Account:
         wallet: str,
         *,
         held: HeldTokens | None = None,
+        on_chain: ChainTokens | None = None,
         adopted_ns: int = 0,
     ) -> None:
         """``held`` lists the wallet's tokens (see ``held_tokens``); without it, strangers' tokens
 
-        go unseen. ``adopted_ns`` is the moment of the journal's first entry.
+        go unseen. ``on_chain`` reads many balances from the chain in one call. ``adopted_ns`` is the
+        moment of the journal's first entry.
         """
         self._client, self._wallet, self._held = client, wallet, held
+        self._on_chain = on_chain
         self._adopted_ns = adopted_ns
 
     async def truth(
@@ -179,6 +186,15 @@ class Account:
 
     async def _holdings(self, tokens: Sequence[InstrumentId]) -> dict[InstrumentId, Qty]:
         slots = asyncio.Semaphore(PARALLEL)
+        if self._on_chain is not None and len(tokens) > MANY:
+            ours = [token for token in tokens if not is_position_id(int(token))]
+            try:
+                known = dict(await self._on_chain(ours))
+            except VenueError:
+                known = {}
+            rest = [token for token in tokens if token not in known]
+            if len(rest) < len(tokens):
+                return {**known, **await self._holdings(rest)}
 
         async def read(token: InstrumentId) -> Qty:
             position = is_position_id(int(token))
