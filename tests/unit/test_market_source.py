@@ -12,6 +12,7 @@ from fleet.journal.tape import FrameKind, read_tape
 from fleet.runtime import market_source
 from fleet.runtime.market_source import MarketSource, SourceFailed
 from fleet.runtime.spec import Loaded
+from fleet.venues.polymarket.catalog import Catalog
 from fleet.venues.polymarket.feed import MarketFeed
 from fleet.venues.polymarket.universe_file import find_universe
 from fleet.venues.port import AnswerInvalid
@@ -31,7 +32,7 @@ class Attempts:
         self.made = 0
         self.problem = problem
 
-    async def __call__(self) -> Universe:
+    async def __call__(self, *, last: bool) -> Universe:
         self.made += 1
         if self.left:
             self.left -= 1
@@ -66,6 +67,26 @@ def test_the_catalogue_is_asked_for_again_until_it_comes(
     assert loaded is not None
     assert len(loaded.markets) == 2
     assert attempts.made == 6
+
+
+def test_a_market_the_clob_says_nothing_of_is_asked_for_again_and_left_out_only_at_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(market_source, "PAUSES_S", (0.001,) * 3)
+    unanswered = [2, 1, 1, 1]
+    read: list[int] = []
+
+    async def catalog(*_: object) -> Catalog:
+        read.append(unanswered[len(read)])
+        return Catalog(universe=universe(2), left_out={}, unanswered=read[-1])
+
+    monkeypatch.setattr(market_source, "read_catalog", catalog)
+    loaded = asyncio.run(source(tmp_path).load_universe(asyncio.Event()))
+    assert loaded is not None
+    assert len(read) == 4, "busy is not gone: it may be a market we hold"
+    unanswered[:], read[:] = [1, 0], []
+    asyncio.run(source(tmp_path).load_universe(asyncio.Event()))
+    assert read == [1, 0]
 
 
 @pytest.mark.parametrize(

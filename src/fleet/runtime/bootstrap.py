@@ -42,7 +42,8 @@ from fleet.runtime.spec import (
     Loaded,
 )
 
-TWIN_WAIT_S: Final = 3.0
+TWIN_WAIT_S: Final = 10.0
+"""Longer than a bot winds down (7 s): after `pm2 resurrect` its twin waits for it and takes over."""
 SECRET_MARKS: Final = ("PRIVATE_KEY", "SECRET", "PASSPHRASE", "API_KEY", "TOKEN", "PASSWORD")
 FEEDS: Final = ("sandbox", "polymarket")
 

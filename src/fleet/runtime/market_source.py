@@ -21,7 +21,7 @@ from fleet.venues.polymarket.catalog import Catalog, CatalogSettings, load_catal
 from fleet.venues.polymarket.feed import MarketFeed, token_groups
 from fleet.venues.polymarket.shard import FeedSettings
 from fleet.venues.polymarket.universe_file import UniverseFileError, save_universe
-from fleet.venues.port import EventSink, Feed, VenueError
+from fleet.venues.port import AnswerInvalid, EventSink, Feed, VenueError
 from fleet.venues.transport import HttpSettings, JsonClient
 from fleet.venues.websocket import SessionSettings
 
@@ -96,7 +96,7 @@ class MarketSource:
         problem = ""
         for pause_s in (*PAUSES_S, 0.0):
             try:
-                return await self._load_once()
+                return await self._load_once(last=not pause_s)
             except VenueError as error:
                 if str(error) != problem:
                     problem = str(error)
@@ -114,10 +114,15 @@ class MarketSource:
         )
         raise SourceFailed(f"the catalogue of {self.name} cannot be read: {problem}; {cure}")
 
-    async def _load_once(self) -> Universe:
+    async def _load_once(self, *, last: bool) -> Universe:
+        """One reading. A market the CLOB said nothing of may be one we hold: until the ``last`` try
+        that is no catalogue. Raises ``VenueError``.
+        """
         catalog = await read_catalog(
             self._addresses, CatalogSettings(markets_max=self._markets_max), self._clock.now_ns()
         )
+        if catalog.unanswered and not last:
+            raise AnswerInvalid(f"the CLOB said nothing of {catalog.unanswered} markets")
         universe = catalog.universe
         self._log.info(
             "CATALOGUE",

@@ -81,6 +81,8 @@ class Catalog:
 
     universe: Universe
     left_out: Mapping[str, int]
+    unanswered: int = 0
+    """Markets among those left out of which the CLOB did not say anything: it was busy or away."""
 
 
 # --- wire shapes ----------------------------------------
@@ -126,6 +128,7 @@ class _Load:
     settings: CatalogSettings
     now_ns: int
     left_out: Counter[str] = field(default_factory=Counter)
+    unanswered: int = 0
     tokens: set[InstrumentId] = field(default_factory=set)
     events: set[str] = field(default_factory=set)
 
@@ -160,7 +163,7 @@ async def load_catalog(
         reasons = ", ".join(f"{n} {reason}" for reason, n in load.left_out.most_common()) or "none"
         raise CatalogError(f"no market to trade: {len(events)} events listed, left out: {reasons}")
     universe = _universe(events, pairs)
-    return Catalog(universe=universe, left_out=dict(load.left_out))
+    return Catalog(universe=universe, left_out=dict(load.left_out), unanswered=load.unanswered)
 
 
 # --- Gamma ------------------------------------------------------------------------------------
@@ -231,8 +234,10 @@ async def _check(
     except RequestRefused as error:
         # 404 for some minutes after Gamma lists a market (reference 4.2, "hydration").
         known = {404: "not yet in the CLOB (404)"}
+        load.unanswered += error.status == 429 or error.status >= 500
         load.leave_out(known.get(error.status, f"CLOB refused (HTTP {error.status})"), condition_id)
     except TransportFailed:
+        load.unanswered += 1
         load.leave_out("CLOB did not answer", condition_id)
     except AnswerInvalid:
         load.leave_out("CLOB answer unreadable", condition_id)
