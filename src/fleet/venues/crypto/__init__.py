@@ -1,0 +1,1 @@
+"""Binance spot: orders and account through ccxt, market data from its websocket."""
