@@ -9,7 +9,7 @@ the newest copies going first: a leader who buys the other side instead of selli
 No rule of entries and no forecast stands in the way, nor REDUCING. A sale takes the bids down to
 ``exit_slippage`` below the best and is repeated after ``exit_retry_ns`` until nothing is too much.
 What the venue takes no order for stays: less than its minimum; and if what is to be kept would be
-less than that, all of it is sold. Each sale names the standing bundle it leaves.
+less than that, all of it is sold. Each sale is a bundle "COPY_EXIT" that names what it leaves.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ExitCounters:
 
 
 class Exits:
-    """Proposes the sales; remembers only when it last tried."""
+    """Proposes the sales; remembers only when it last tried what risk refused."""
 
     def __init__(self, settings: MimicSettings) -> None:
         """Leave as ``settings`` say."""
@@ -131,10 +131,8 @@ class Exits:
     def _may_leave(self, one: Held, view: View) -> bool:
         if view.now_ns < self._not_before.get(one.bundle_id, 0):
             return False
-        before = view.newest_bundle(EXIT, one.key)
-        if before is None or before.plan.exits != one.bundle_id:
-            return True
-        return view.now_ns >= before.opened_ns + self._settings.exit_retry_ns
+        before = view.newest_bundle(EXIT, _key_of(one))
+        return before is None or view.now_ns >= before.opened_ns + self._settings.exit_retry_ns
 
     def _sale(
         self,
@@ -180,6 +178,11 @@ def _exit_of(trade: Trade, bundle_id: BundleId, one: Held, value: Price, tick: P
     )  # fmt: skip
     worth = ceil_to(value * trade.qty, SCALE) // SCALE
     return OpenBundle(
-        bundle_id=bundle_id, idea=EXIT, key=one.key, legs=(leg,), start=None, finish=None,
+        bundle_id=bundle_id, idea=EXIT, key=_key_of(one), legs=(leg,), start=None, finish=None,
         payoff=value, budget=Cash(0), edge=Cash(trade.cash - worth), exits=one.bundle_id,
     )  # fmt: skip
+
+
+def _key_of(one: Held) -> str:
+    """The key of the sales of one copy: its own and its bundle, because keys are copied again."""
+    return f"{one.key}|{one.bundle_id}"
