@@ -37,6 +37,7 @@ LAYERS: Final[dict[str, set[str]]] = {
         "fleet.engine.book",
         "fleet.engine.bundle",
         "fleet.engine.standing",
+        "fleet.engine.leader_holding",
         "fleet.engine.state.Payout",
     },
     "fleet.journal": {"fleet.domain", "fleet.clock"},
@@ -83,6 +84,9 @@ LAYERS: Final[dict[str, set[str]]] = {
         "fleet.strategies",
         "fleet.runtime",
         "fleet.ops.backup_settings",
+        "fleet.clock",
+        "fleet.forecasting.llm_settings",
+        "fleet.forecasting.memory_settings",
     },
     "fleet.research": {*OUTER, "fleet.strategies", "fleet.sandbox", "fleet.runtime"},
     "fleet.dashboard": {*INNER, "fleet.engine.state"},
@@ -102,7 +106,9 @@ LIBRARIES: Final[dict[str, set[str]]] = {
     "fleet.config": set(),
     "fleet.engine": {"msgspec.Struct"},
     "fleet.strategies": {"msgspec.Struct"},
-    "fleet.strategies.candles": {"msgspec.Struct", "numpy"},
+    "fleet.strategies.candles": {"numpy"},
+    "fleet.strategies.rules": {"numpy"},
+    "fleet.strategies.decision": {"numba", "numpy"},
     "fleet.strategies.statarb_statistics": {"numpy"},
     "fleet.strategies.statarb_history": {"numpy"},
     "fleet.strategies.statarb_fit": {"numpy"},
@@ -116,6 +122,7 @@ PROPOSING: Final = (
     "fleet.strategies.statarb_statistics",
     "fleet.strategies.statarb_history",
     "fleet.strategies.statarb_fit",
+    "fleet.strategies.decision",
 )
 BRANCHES_ON_MODE: Final = ("fleet.runtime.bootstrap", "fleet.config")
 CATCHES_ALL: Final = ("fleet.runtime.runner", "fleet.ops.watchdog")
