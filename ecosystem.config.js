@@ -64,6 +64,7 @@ module.exports = {
     app('Sandbox', FLEET, { args: ['sandbox', '--root', ROOT], max_memory_restart: '500M' }),
     app('ArbHunter', path.join(ROOT, 'run_arbhunter.py'), { max_memory_restart: '500M' }),
     app('PolyAI', path.join(ROOT, 'run_polyai.py'), { max_memory_restart: '1G' }),
+    app('EliteMimic', path.join(ROOT, 'run_elitemimic.py'), { max_memory_restart: '500M' }),
     app('LogRotate', FLEET, { args: ['logrotate', '--every', '60', '--root', ROOT], max_memory_restart: '100M' })
   ]
 }

@@ -342,6 +342,10 @@ class Paths:
         """Sampled prices of one bot on one market."""
         return self.var / "prices" / f"{bot}{_place(feed)}.db"
 
+    def chain_cursor(self, bot: str, mode: str, feed: str = SANDBOX) -> Path:
+        """How far one bot has read the chain."""
+        return self.var / "chain" / f"{bot}-{mode}{_place(feed)}.db"
+
     @property
     def memory(self) -> Path:
         """The retrieval memory."""

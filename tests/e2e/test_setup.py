@@ -57,7 +57,7 @@ def report(root, name):
 """
 
 
-BOTS = ("ArbHunter", "PolyAI")
+BOTS = ("ArbHunter", "PolyAI", "EliteMimic")
 APPS = ("Sandbox", *BOTS, "LogRotate")
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from fleet.bots.arbhunter import SPEC as ARBHUNTER
+from fleet.bots.elitemimic import SPEC as ELITEMIMIC
 from fleet.bots.polyai import SPEC as POLYAI
 from fleet.cli.main import COMMANDS
 from fleet.runtime.bootstrap import parse_arguments
@@ -25,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
-RUNNERS = {f"run_{spec.slug}.py": spec for spec in (ARBHUNTER, POLYAI)}
+RUNNERS = {f"run_{spec.slug}.py": spec for spec in (ARBHUNTER, POLYAI, ELITEMIMIC)}
 APPS = re.findall(r"^\s+app\('(\w+)'", (ROOT / "ecosystem.config.js").read_text(), re.MULTILINE)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from fleet.bots.arbhunter_settings import ArbEnv
-from fleet.bots.elitemimic_settings import LeadersEnv
+from fleet.bots.elitemimic_settings import EliteEnv, LeadersEnv
 from fleet.bots.polyai_settings import PolyEnv
 from fleet.forecasting.llm_settings import LlmEnv, NewsEnv
 from fleet.forecasting.memory_settings import MemoryEnv
 from fleet.ops.backup_settings import BackupSettings
+from fleet.runtime.listener_settings import ListenerEnv
 from fleet.runtime.settings import SHARED
 
 KNOWN: Final[tuple[type, ...]] = (
@@ -20,6 +21,8 @@ KNOWN: Final[tuple[type, ...]] = (
     LlmEnv,
     NewsEnv,
     MemoryEnv,
+    EliteEnv,
     LeadersEnv,
+    ListenerEnv,
 )
 """A later bot adds its own here."""

@@ -18,9 +18,9 @@ from fleet.forecasting.memory_settings import MemoryEnv
 from fleet.runtime.components import Node
 from fleet.runtime.forecasting_parts import ForecastingPlan, forecasting_parts
 from fleet.runtime.spec import BotSpec, Loaded, Start, Workplace
+from fleet.strategies.composed import Composed, Proposer
 from fleet.strategies.forecast import ForecastTrader
 from fleet.strategies.forecast_settings import ForecastSettings
-from fleet.strategies.polyai import PolyAI, Proposer
 from fleet.strategies.statarb import StatArb, StatArbSettings
 from fleet.strategies.statarb_positions import IDEA as STATARB_IDEA
 from fleet.strategies.working import Worker
@@ -84,7 +84,7 @@ def _staged(amount: Cash, percent: int) -> Cash:
     return Cash(amount * percent // 100)
 
 
-def strategy(loaded: Loaded, view: View) -> PolyAI:
+def strategy(loaded: Loaded, view: View) -> Composed:
     """Both traders over one view, at the sizes of the stage."""
     env = loaded.of(PolyEnv)
     spreads = statarb_settings(
@@ -97,7 +97,7 @@ def strategy(loaded: Loaded, view: View) -> PolyAI:
     if env.statarb:
         proposers.append(StatArb(spreads, view))
     worker = Worker(bets.execution, by_idea={STATARB_IDEA: spreads.execution})
-    return PolyAI(proposers, worker)
+    return Composed(proposers, worker)
 
 
 def limits(loaded: Loaded) -> RiskLimits:

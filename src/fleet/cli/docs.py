@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fleet.bots.arbhunter_settings import ArbEnv
-from fleet.bots.elitemimic_settings import LeadersEnv
+from fleet.bots.elitemimic_settings import EliteEnv, LeadersEnv
 from fleet.bots.known import KNOWN
 from fleet.bots.polyai_settings import PolyEnv
 from fleet.cli.root import fleet_root
@@ -25,6 +25,7 @@ from fleet.forecasting.llm_settings import LlmEnv, NewsEnv
 from fleet.forecasting.memory_settings import MemoryEnv
 from fleet.journal.halts import HALTS
 from fleet.ops.backup_settings import BackupSettings
+from fleet.runtime.listener_settings import ListenerEnv
 from fleet.runtime.live_settings import LiveEnv
 from fleet.runtime.safety_settings import AlertEnv, SafetyEnv
 from fleet.runtime.settings import (
@@ -44,7 +45,9 @@ GROUPS: Final[Mapping[str, type[Any]]] = {
     "Language models": LlmEnv,
     "News": NewsEnv,
     "Retrieval memory": MemoryEnv,
+    "EliteMimic": EliteEnv,
     "EliteMimic's leaders": LeadersEnv,
+    "EliteMimic's chain": ListenerEnv,
     "Paper venue": PaperEnv,
     "Sandbox": SandboxEnv,
     "Polymarket": PolymarketEnv,

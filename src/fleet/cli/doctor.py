@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from fleet.bots.arbhunter import SPEC as ARBHUNTER
+from fleet.bots.elitemimic import SPEC as ELITEMIMIC
 from fleet.bots.polyai import SPEC as POLYAI
 from fleet.cli.root import fleet_root
 from fleet.clock import NS_PER_SECOND, Clock, LiveClock
@@ -37,7 +38,7 @@ from fleet.runtime.wallet import load_wallet, read_key
 from fleet.venues.polymarket.hosts import Hosts
 from fleet.venues.port import VenueError
 
-BOTS: Final[Mapping[str, BotSpec]] = {spec.slug: spec for spec in (ARBHUNTER, POLYAI)}
+BOTS: Final[Mapping[str, BotSpec]] = {spec.slug: spec for spec in (ARBHUNTER, POLYAI, ELITEMIMIC)}
 RESULTS: Final = {EXIT_OK: "ok", EXIT_RETRY: "unknown", EXIT_STAY_DOWN: "failed"}
 
 

@@ -38,7 +38,8 @@ class ForecastingPlan:
     sample_ns: int
     news_ns: int
     forecasts: bool
-    reference_url: str
+    reference_url: str | None
+    """Where prices of coins are asked for outside the sandbox; nowhere if ``None``."""
 
 
 def forecasting_parts(place: Workplace, plan: ForecastingPlan) -> Sequence[Node]:
@@ -46,16 +47,19 @@ def forecasting_parts(place: Workplace, plan: ForecastingPlan) -> Sequence[Node]
     bot without forecasts still looks after what it holds.
     """
     paths, clock = place.paths, place.clock
-    references = ReferencePrices(lambda: _prices_of_coins(place, plan), clock)
+    url = plan.reference_url
+    references = None if url is None else ReferencePrices(lambda: _prices_of(place, url), clock)
     sampler = PriceSampler(
         place.state,
         lambda: PriceHistory(paths.prices(plan.slug, place.feed), bot=plan.slug, feed=place.feed),
         clock,
         place.runner.put_market,
         every_ns=plan.sample_ns,
-        references=references.fresh,
+        references=tuple if references is None else references.fresh,
     )
-    nodes = [Node(component=references, required=False), Node(component=sampler, required=False)]
+    nodes = [Node(component=sampler, required=False)]
+    if references is not None:
+        nodes.insert(0, Node(component=references, required=False))
     forecasts = _forecasts(place, plan, sampler) if plan.forecasts else None
     if forecasts is not None:
         place.runner.forecasts = forecasts.ask
@@ -88,8 +92,8 @@ def _kpis(place: Workplace, forecasts: ForecastPart | None) -> Sequence[str]:
     return [*lines, *(f"KPI {verdict}" for verdict in verdicts)]
 
 
-def _prices_of_coins(place: Workplace, plan: ForecastingPlan) -> JsonClient:
+def _prices_of(place: Workplace, url: str) -> JsonClient:
     if place.feed == SANDBOX:
         port = place.loaded.of(SandboxEnv).port
         return JsonClient(f"http://127.0.0.1:{port}/reference", HttpSettings(attempts=1))
-    return JsonClient(plan.reference_url, HttpSettings(attempts=2))
+    return JsonClient(url, HttpSettings(attempts=2))

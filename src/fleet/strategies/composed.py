@@ -1,8 +1,8 @@
-"""PolyAI's strategy: bets on forecasts and statistical arbitrage, side by side in one engine.
+"""A strategy made of parts, side by side in one engine: PolyAI's two traders, EliteMimic's copies.
 
 Each part proposes what to open; the bundles that are open are worked in one place. In one moment no
-market is opened by both: what comes second is dropped and proposed again when it is still there.
-Nothing here looks at single book changes: forecasts, samples and timers move it.
+market is opened by two parts: what comes second is dropped and proposed again when it is still
+there. Nothing here looks at single book changes: forecasts, samples, sightings and timers move it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Proposer(Protocol):
         ...
 
 
-class PolyAI:
+class Composed:
     """Proposers over one view, and the worker of their bundles."""
 
     def __init__(self, proposers: Sequence[Proposer], worker: Worker) -> None:
