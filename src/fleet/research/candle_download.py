@@ -112,7 +112,7 @@ async def download(
         candles=candles, quality=_with_revisions(quality, work.tally.revised),
         added=work.tally.added, revised=tuple(work.tally.revised), pages=work.tally.pages,
         retries=work.tally.retries, unclosed=work.tally.unclosed,
-        gaps_left=sum(start > candles.ts[0] and end < candles.ts[-1] for start, end in left),
+        gaps_left=sum(int(candles.ts[0]) < a and b < int(candles.ts[-1]) for a, b in left),
     )  # fmt: skip
 
 

@@ -182,7 +182,7 @@ def _times(path: Path, column: pl.Series) -> Times:
 
 
 def _scaled(path: Path, times: Times) -> Times:
-    """Numbers since 1970 in s, ms, us or ns, each in its own unit (Binance changed to us in 2025)."""
+    """Numbers since 1970 in s, ms, us or ns, each in its own unit (Binance: us since 2025)."""
     ts = np.zeros(len(times), dtype=np.int64)
     known = np.zeros(len(times), dtype=np.bool_)
     for scale in _SCALES:

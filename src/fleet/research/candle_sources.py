@@ -43,7 +43,8 @@ class Source(Protocol):
     async def page(self, symbol: str, interval_ns: int, start_ns: int, end_ns: int) -> Rows:
         """The first bars that opened from ``start_ns`` on, as many as fit a page.
 
-        It may tell bars from ``end_ns`` on too: then there is nothing more before them. Raises ``SourceUnreachable`` or ``CandlesError``.
+        It may tell bars from ``end_ns`` on too: then there is nothing more before them. Raises
+        ``SourceUnreachable`` or ``CandlesError``.
         """
         ...
 
@@ -132,7 +133,7 @@ class CcxtSource:
     async def _ask(self, question: Any) -> Any:
         try:
             return await question
-        except self._ccxt.NetworkError as error:
+        except self._ccxt.OperationFailed as error:  # Network trouble, limits, unknown state.
             raise SourceUnreachable(f"{self.exchange}: {error}") from error
         except self._ccxt.BaseError as error:
             raise CandlesError(f"{self.exchange} refused: {error}") from error
