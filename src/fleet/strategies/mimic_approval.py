@@ -8,6 +8,7 @@ patience lasts, and a forecast in the journal that was made after the purchase a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -59,6 +60,11 @@ class Approvals:
         self._asked: dict[MarketId, RequestForecast] = {}
         self._not_before: dict[MarketId, int] = {}
         self.counters = ApprovalCounters()
+
+    @property
+    def asked(self) -> Mapping[MarketId, RequestForecast]:
+        """The requests without an answer."""
+        return self._asked
 
     def received(self, event: ForecastReceived) -> None:
         """An answer came."""
