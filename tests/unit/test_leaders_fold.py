@@ -117,9 +117,15 @@ def test_a_decision_follows_its_trade_into_another_block() -> None:
     assert not fold_of.candidates(LEE, yes())
     (answered,) = fold_of.answered(BundleId("b1"))
     assert (answered.id, fold_of.left(answered)) == (HASH + "-8", q("100"))
-    # The old log comes back as well, late: it is no other trade, and is not copied either.
+    # The old log is told once more, late: a repetition.
+    fold_of.traded(traded(HASH + "-1", block=1))
+    assert fold_of.held(LEE, yes()) == q("100")
+    # Until the new block is gone too and the old one is back after all, with its decision.
+    fold_of.undone(undone(HASH + "-8"))
     fold_of.traded(traded(HASH + "-1", block=1))
     assert not fold_of.candidates(LEE, yes())
+    (answered,) = fold_of.answered(BundleId("b1"))
+    assert (answered.id, fold_of.left(answered)) == (HASH + "-1", q("100"))
 
 
 def test_another_trade_of_the_same_transaction_is_another_trade() -> None:

@@ -14,7 +14,19 @@ from fleet.domain.units import SCALE, Cash
 from fleet.engine.risk import RiskLimits
 from fleet.strategies.mimic_settings import MimicSettings
 from fleet.strategies.mimic_stakes import EXIT, IDEA, followed_wallets
-from tests.builders import DAY, NS, market_id, no, q, trading, universe, yes
+from tests.builders import (
+    DAY,
+    NS,
+    filled,
+    market_id,
+    no,
+    orders_of,
+    q,
+    settled,
+    trading,
+    universe,
+    yes,
+)
 from tests.forecast_bot import forecast
 from tests.mimic_world import (
     ANN,
@@ -215,6 +227,15 @@ def test_what_the_leader_has_left_is_what_is_copied() -> None:
     stage.sells("40")
     commands = stage.say(forecast(1, "0.90", at=stage.now, price="0.50"))
     assert sent(commands) == [("BUY", "y1", "30", "0.52")]
+
+
+def test_what_was_left_when_it_was_copied_is_what_is_followed_out() -> None:
+    stage = Stage(settings=AI)
+    stage.buys("100")
+    stage.sells("40")
+    stage.fill(stage.say(forecast(1, "0.90", at=stage.now, price="0.50")))
+    assert stage.held() == q("30")
+    assert sent(stage.sells("30")) == [("SELL", "y1", "15", "0.49")]
 
 
 def test_a_hedged_leader_is_not_copied() -> None:
@@ -438,6 +459,29 @@ def test_an_exit_waits_for_the_copy_to_settle() -> None:
     assert not stage.sells("100")
     assert not stage.tick(SECOND)
     assert sent(stage.fill(orders)) == [("SELL", "y1", "50", "0.49")]
+
+
+def test_what_is_being_sold_is_not_sold_again() -> None:
+    stage = Stage()
+    stage.copy("100")
+    stage.copy("100")
+    assert len(sent(stage.sells("100"))) == 2  # 25 of each 50, and no answer for long.
+    assert not stage.tick(6 * SECOND)
+    assert not stage.sells("1", token=yes(2))
+
+
+def test_no_more_is_offered_than_has_settled() -> None:
+    stage = Stage()
+    stage.copy("100")
+    (order,) = orders_of(stage.buys("100"))
+    stage.say(filled(order, "50", "0.52", trade="late", at=stage.now))
+    commands = stage.sells("200")
+    assert sent(commands) == [("SELL", "y1", "50", "0.49")]
+    assert not stage.tick(SECOND)
+    decisions = [e for e in stage.rig.entries if isinstance(e, ev.DecisionMade)]
+    assert not [d.refused for d in decisions if d.refused]
+    stage.fill(commands)
+    assert sent(stage.say(settled("late", ev.SettlementStatus.MINED, at=stage.now)))
 
 
 def test_an_undone_purchase_is_not_copied() -> None:

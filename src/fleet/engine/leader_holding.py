@@ -50,6 +50,8 @@ class Sighting(Struct):
     """How much of it the leader still had when it was copied."""
     refused: str = ""
     """Why it was not copied."""
+    moved: str = ""
+    """The id under which it was mined again, and which has the decision about it now."""
     forgotten: bool = False
     """Whether its block is so old that its id is known no more."""
     loose: bool = False
@@ -58,7 +60,8 @@ class Sighting(Struct):
     @property
     def open(self) -> bool:
         """Whether it may still be copied."""
-        return self.candidate and not (self.undone_ns or self.bundle or self.refused)
+        decided = self.bundle or self.refused or self.moved
+        return self.candidate and not (self.undone_ns or decided)
 
     @property
     def place(self) -> tuple[int, bool, str]:

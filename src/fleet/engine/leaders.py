@@ -38,8 +38,6 @@ LAGS_MAX: Final = 1_000
 NS_PER_DAY: Final = 86_400 * 1_000_000_000
 _HASH: Final = 66
 """A transaction hash: 0x and 64 digits; with it an id begins."""
-_MOVED: Final = "MINED_AGAIN"
-"""The decision about it was handed to the same trade under another id."""
 Place = tuple[str, InstrumentId]
 """A wallet and a token."""
 
@@ -244,7 +242,7 @@ class Leaders:
 
     def _tell_again(self, known: Sequence[Sighting], event: LeaderTraded | LeaderMoved) -> None:
         """A repetition, or a sighting that was undone and is part of the chain again."""
-        gone = [entry for entry in known if entry.undone_ns]
+        gone = [entry for entry in known if entry.undone_ns and not self._is_there(entry.moved)]
         self.totals.repeated += not gone
         for entry in gone:
             holding = None if entry.loose else self._holdings.get((entry.wallet, entry.token))
@@ -254,6 +252,10 @@ class Leaders:
             entry.block = event.block
             self._inherit(entry)
             self._keep(entry)
+
+    def _is_there(self, name: str) -> bool:
+        """Whether a sighting is part of the chain, as far as it was told."""
+        return any(not entry.undone_ns for entry in self._seen.get(name, ()))
 
     def _is_back(self, entry: Sighting) -> None:
         self.totals.remined += 1
@@ -270,14 +272,15 @@ class Leaders:
         like = (entry.wallet, entry.token, entry.change, entry.price)
         twins = [
             one for one in self._gone.get(entry.id[:_HASH], ())
-            if (one.wallet, one.token, one.change, one.price) == like and one.refused != _MOVED
+            if (one.wallet, one.token, one.change, one.price) == like and not one.moved
         ]  # fmt: skip
         if not twins:
             return
         twin = min(twins, key=_number)
         entry.candidate, entry.refused = twin.candidate, twin.refused
         entry.bundle, entry.basis = twin.bundle, twin.basis
-        twin.bundle, twin.basis, twin.refused = BundleId(""), ZERO_QTY, _MOVED
+        twin.bundle, twin.basis, twin.refused = BundleId(""), ZERO_QTY, ""
+        twin.moved, entry.moved = entry.id, ""
         if entry.bundle:
             copies = self._copies[entry.bundle]
             copies[copies.index(twin)] = entry
