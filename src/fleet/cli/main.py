@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "approve": Command("fleet.cli.approve", "let the venue's contracts use a plain-key wallet"),
     "cash": Command("fleet.cli.cash", "tell a live bot's journal of a deposit or withdrawal"),
     "evaluate": Command("fleet.cli.evaluate", "measure a strategy on recorded quotes"),
+    "candles": Command("fleet.cli.candles", "download, list and check candles"),
     "leaders": Command("fleet.cli.leaders", "score wallets and keep the list of those to copy"),
     "memory": Command("fleet.cli.memory", "fill, ask and measure PolyAI's retrieval memory"),
     "sandbox": Command("fleet.cli.sandbox", "run the local market on 127.0.0.1"),

@@ -81,6 +81,7 @@ async def download(
     drop_bad: bool = False,
     progress: Progress | None = None,
     clock: Clock | None = None,
+    attempts: int = ATTEMPTS,
     retry_s: float = RETRY_S,
 ) -> Downloaded:
     """Store the bars that opened in [``since_ns``, ``until_ns``) and closed; return them all.
@@ -90,7 +91,9 @@ async def download(
     those out), or there are none at all.
     """
     exchange, symbol = source.exchange, plain_symbol(symbol)
-    work = _Work(source, cache, symbol, interval_ns, drop_bad=drop_bad, retry_s=retry_s)
+    work = _Work(
+        source, cache, symbol, interval_ns, drop_bad=drop_bad, attempts=attempts, retry_s=retry_s
+    )
     with cache.writing(exchange, symbol, interval_ns):
         ours = (clock or LiveClock()).now_ns()
         now_ns = min(ours, await work.patiently(source.now_ns))
@@ -147,12 +150,12 @@ class _Work:
 
     def __init__(
         self, source: Source, cache: CandleCache, symbol: str, interval_ns: int,
-        *, drop_bad: bool, retry_s: float,
+        *, drop_bad: bool, attempts: int, retry_s: float,
     ) -> None:  # fmt: skip
         self.tally = _Tally()
         self._source, self._cache = source, cache
         self._symbol, self._interval_ns = symbol, interval_ns
-        self._drop_bad, self._retry_s = drop_bad, retry_s
+        self._drop_bad, self._attempts, self._retry_s = drop_bad, attempts, retry_s
         self._waiting: list[Rows] = []
 
     async def fill(self, spans: list[Span], now_ns: int, progress: Progress | None) -> None:
@@ -176,18 +179,18 @@ class _Work:
 
     async def patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask until there is an answer. Raises ``CandlesError`` when patience ends."""
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, self._attempts + 1):
             try:
                 return await ask()
             except SourceUnreachable as error:
-                if attempt == ATTEMPTS:
+                if attempt == self._attempts:
                     raise CandlesError(
-                        f"{error}; gave up after {ATTEMPTS} tries. What came is stored: run the"
-                        " same command again to go on"
+                        f"{error}; gave up after {self._attempts} tries. What came is stored: run"
+                        " the same command again to go on"
                     ) from error
                 self.tally.retries += 1
                 await asyncio.sleep(self._retry_s * 2 ** (attempt - 1))
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        raise CandlesError("a download needs at least one attempt")
 
     async def _after(self, rows: Rows, at: int) -> int:
         """Where the next page starts: after the last bar told, or past an empty window."""

@@ -27,6 +27,7 @@ CCXT_PAGE: Final = 1_000
 """Bars a page where an exchange does not tell its own limit; Binance's spot limit (2026-11)."""
 ALPACA_PAGE: Final = 10_000
 """Alpaca's limit of bars a request (Market Data API reference, 2026-11)."""
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _ALPACA_UNITS: Final = {"m": "Minute", "h": "Hour", "d": "Day", "w": "Week"}
 
 
@@ -170,12 +171,18 @@ class AlpacaSource:
     exchange = "ALPACA"
 
     def __init__(self, key: str, secret: str, *, url: str = "", feed: str = "iex") -> None:
-        """Make the client. Raises ``CandlesError`` without keys: Alpaca tells nobody else."""
+        """Make the client. Raises ``CandlesError`` without keys: Alpaca tells nobody else.
+
+        It raises it too for a ``url`` that would carry them in the clear.
+        """
         if not key or not secret:
             raise CandlesError(
                 "Alpaca's bars need keys: set ALPACA_API_KEY and ALPACA_SECRET_KEY in .env"
                 " (a free paper account has them)"
             )
+        parts = urlsplit(url)
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+            raise CandlesError(f"{url} would carry the keys in the clear; use https")
         from alpaca.data.historical import StockHistoricalDataClient
 
         self._client = StockHistoricalDataClient(key, secret, url_override=url or None)
@@ -227,13 +234,14 @@ class AlpacaSource:
         )  # fmt: skip
         try:
             answer: Any = self._client.get_stock_bars(request)
+        # The library's errors hold the request with the keys in its headers: none is chained.
         except APIError as error:
             status = error.status_code
             if status == 429 or (status is not None and status >= 500):
-                raise SourceUnreachable(f"ALPACA: HTTP {status}") from error
-            raise CandlesError(f"ALPACA refused ({status}): {error}") from error
+                raise SourceUnreachable(f"ALPACA: HTTP {status}") from None
+            raise CandlesError(f"ALPACA refused ({status}): {error}") from None
         except requests.RequestException as error:
-            raise SourceUnreachable(f"ALPACA: {error}") from error
+            raise SourceUnreachable(f"ALPACA: {type(error).__name__}") from None
         bars = answer.data.get(symbol.upper(), [])
         told = [
             (int(b.timestamp.timestamp()), b.open, b.high, b.low, b.close, b.volume) for b in bars

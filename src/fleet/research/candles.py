@@ -24,17 +24,21 @@ from fleet.research.intervals import (
     DAY,
     CandlesError,
     format_interval,
+    format_time,
     parse_interval,
     to_local,
     zone_of,
 )
-from fleet.research.series import Candles
+from fleet.research.series import Candles, Times
 from fleet.research.synthetic import synthetic_candles
 
 SYNTHETIC_NOTE: Final = (
     "SYNTHETIC CANDLES: no market made these prices. Nothing that is measured on them says anything"
     " about a real market"
 )
+
+QUICK_ATTEMPTS: Final = 2
+"""A study that needs candles now does not wait half a minute for a network that is not there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +177,40 @@ def resample(candles: Candles, interval_ns: int) -> Candles:
     return _made_of(candles, rows.take(over), interval_ns)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Differences:
+    """Where two series tell the same moments differently: the times (ns), by column."""
+
+    shared: int
+    times: dict[str, Times]
+
+    def lines(self) -> list[str]:
+        """One line a column that differs, with the first times."""
+        told = [
+            f"  {name} differs: {len(ts)}: {', '.join(format_time(int(one)) for one in ts[:5])}"
+            for name, ts in self.times.items()
+            if len(ts)
+        ]
+        return told or ["  no difference"]
+
+
+def differences(candles: Candles, other: Candles) -> Differences:
+    """Compare two recordings bar by bar; ``other`` may be of a shorter interval.
+
+    Prices count as different from one part in 10^9 on, volumes from one in 10^6 (sums round). A
+    difference mostly means that one of them stored a bar before it was over. Raises
+    ``CandlesError`` if the intervals do not fit.
+    """
+    made = resample(other, candles.interval_ns)
+    shared, ours, theirs = np.intersect1d(candles.ts, made.ts, return_indices=True)
+    times: dict[str, Times] = {}
+    for name in ("open", "high", "low", "close", "volume"):
+        one, two = getattr(candles, name)[ours], getattr(made, name)[theirs]
+        close = np.isclose(one, two, rtol=1e-6 if name == "volume" else 1e-9, atol=0.0)
+        times[name] = shared[~close]
+    return Differences(shared=len(shared), times=times)
+
+
 def _made_of(candles: Candles, rows: Rows, interval_ns: int) -> Candles:
     return rows.candles(
         symbol=candles.symbol, exchange=candles.exchange, interval_ns=interval_ns,
@@ -188,7 +226,9 @@ def _downloaded(
     async def bring() -> Candles:
         venue = source()
         try:
-            found = await download(venue, cache, symbol, interval_ns, since_ns=since_ns)
+            found = await download(
+                venue, cache, symbol, interval_ns, since_ns=since_ns, attempts=QUICK_ATTEMPTS
+            )
         finally:
             await venue.close()
         return found.candles
