@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--feed", choices=FEEDS, default=FEEDS[0],
                         help="which venue (default: the local sandbox)")  # fmt: skip
     parser.add_argument("--bot", type=bot_of, default=None, metavar="NAME",
-                        help="whose wallet, if it has one of its own (wallets/NAME.env)")  # fmt: skip
+                        help="whose wallet, if it has its own (wallets/NAME.env)")  # fmt: skip
     parser.add_argument("--yes", action="store_true", help="send them; without it, only list them")
 
 

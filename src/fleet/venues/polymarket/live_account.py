@@ -8,9 +8,9 @@ moved in between does the reading count.
 
 Balances come from ``/balance-allowance``, which the venue caches: it is told to read the chain
 again first. It may be told so 50 times in 10 s, so a wallet of many tokens is read from the chain
-itself, hundreds in one call; a node that does not answer leaves the slower way. Which tokens to ask about: what the journal holds, what recent trades touched, and what
-the venue itself lists as positions, so that a token the journal does not know of is a difference
-and not a blind spot. A list that cannot be read is an error, never "no tokens".
+itself, hundreds in one call; a node that does not answer leaves the slower way. Which tokens to ask
+about: what the journal holds, what recent trades touched, and what the venue itself lists as
+positions, so that a token the journal does not know of is a difference and not a blind spot. A list that cannot be read is an error, never "no tokens".
 
 The opening balance is told as a ``CashDeposited`` whose id names the wallet: a fresh journal adopts
 it once. Trades matched before the journal was opened (``adopted_ns``) are in that balance; a later
@@ -108,7 +108,7 @@ class Account:
     ) -> None:
         """``held`` lists the wallet's tokens (see ``held_tokens``); without it, strangers' tokens
 
-        go unseen. ``on_chain`` reads many balances from the chain in one call. ``adopted_ns`` is the
+        go unseen. ``on_chain`` reads many balances from the chain at once. ``adopted_ns`` is the
         moment of the journal's first entry.
         """
         self._client, self._wallet, self._held = client, wallet, held
