@@ -34,6 +34,8 @@ class CryptoBench(Bench):
     rate = "0"
     answer_s = 5.0
     recv_window_ms = 5_000
+    owners_coins = "0"
+    """What the account holds of the coin before the journal is begun."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,6 +47,7 @@ class CryptoBench(Bench):
         )
         self.server = BinanceServer(settings, LiveClock())
         self.hosts = sandbox_hosts(await self.server.start())
+        self.server.deposit("TST", self.owners_coins)
         self.refill()
         self._began_ns = self.clock.now_ns()
         client = self.client()
@@ -120,5 +123,6 @@ class CryptoBench(Bench):
         """And the exchange's own ledger says so too, to the last unit."""
         await super().agree()
         cash, held = (sum(self.server.ledger.held(UID, asset)) for asset in ("USDT", "TST"))
+        held -= parse_qty(self.owners_coins)
         assert self.state.portfolio.cash == cash
         assert self.held() == ({self.yes: held} if held else {})

@@ -1,8 +1,8 @@
 """The local Binance as one server on 127.0.0.1: REST, websocket, the market, the operator's door.
 
-``POST /sandbox/faults`` turns a fault on (``{"name": "lost-answer", "where": "order"}``), ``DELETE``
-all off; ``POST /sandbox/deposit`` gives an account money. Run alone: ``python -m
-fleet.sandbox.binance``.
+``POST /sandbox/faults`` turns a fault on (``{"name": "lost-answer", "where": "order"}``),
+``DELETE`` all off; ``POST /sandbox/deposit`` gives an account money. Run alone:
+``python -m fleet.sandbox.binance``.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class BinanceServer:
         app.router.add_post("/sandbox/faults", self._put_fault)
         app.router.add_delete("/sandbox/faults", self._clear_faults)
         app.router.add_post("/sandbox/deposit", self._deposit)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, HOST, self.settings.port)
         await site.start()

@@ -1,4 +1,4 @@
-"""Binance's spot REST through ccxt: one method a call, exact texts in and out, errors by whose fault.
+"""Binance's spot REST through ccxt: one method a call, exact texts in and out, errors named.
 
 Theory of operation. ccxt signs, sends and keeps the connections; its raw (implicit) calls are used,
 because the unified ones pass through floats. Around it:
@@ -35,7 +35,7 @@ from fleet.venues.crypto.credentials import ApiCredentials
 from fleet.venues.crypto.hosts import CryptoHosts
 from fleet.venues.crypto.weights import WeightBudget
 from fleet.venues.port import RequestRefused, TransportFailed, VenueError
-from fleet.venues.transport import Backoff
+from fleet.venues.transport import USER_AGENT, Backoff
 
 T = TypeVar("T")
 CLOCK_AHEAD: Final = -1021
@@ -145,6 +145,7 @@ class BinanceClient:
             {
                 "enableRateLimit": False,
                 "timeout": int(self.settings.answer_s * 1_000),
+                "userAgent": USER_AGENT,
                 "options": {"recvWindow": self.settings.recv_window_ms, "defaultType": "spot"},
             },
         )  # fmt: skip
@@ -191,6 +192,11 @@ class BinanceClient:
         """Candles that open at ``since_ms`` or later, oldest first, the open one too. Weight 2."""
         asked = {"symbol": symbol, "interval": interval, "startTime": since_ms, "limit": limit}
         return await self._read("public", "klines", asked, list[list[Any]], 2)
+
+    async def book_ticker(self, symbol: str) -> wire.TickerRow:
+        """The best quotes. Weight 2."""
+        asked = {"symbol": symbol}
+        return await self._read("public", "ticker/bookTicker", asked, wire.TickerRow, 2)
 
     # --- the account --------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Where a Binance is: the venue itself, its testnet, or the local server. Addresses, nothing else."""
+"""Where a Binance is: the venue itself, its testnet, or the local server. Addresses only."""
 
 from __future__ import annotations
 

@@ -115,6 +115,15 @@ class ExchangeRow(Struct, frozen=True, rename="camel"):
     rate_limits: list[LimitRow] = field(default_factory=list)
 
 
+class TickerRow(Struct, frozen=True, rename="camel"):
+    """The best bid and ask."""
+
+    bid_price: str
+    bid_qty: str
+    ask_price: str
+    ask_qty: str
+
+
 class TimeRow(Struct, frozen=True, rename="camel"):
     """The venue's clock, in milliseconds."""
 

@@ -1,0 +1,253 @@
+"""What our Binance venue concludes when the local server misbehaves, commissions included."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from fleet.domain import events as ev
+from fleet.domain.commands import ClientOrderId, TimeInForce
+from fleet.domain.instruments import Side
+from fleet.domain.units import SCALE, Price, Qty
+from fleet.sandbox.binance.server import KEY, SECRET, UID
+from fleet.venues.crypto.credentials import ApiCredentials
+from fleet.venues.crypto.orders import ABSENT, wire_id
+from fleet.venues.port import AnswerInvalid
+from tests.contract.crypto_bench import SYMBOL, CryptoBench
+from tests.contract.execution_clauses import laws
+
+BUY, SELL, GTC = Side.BUY, Side.SELL, TimeInForce.GTC
+ASK, BID = Price(51 * SCALE // 100), Price(49 * SCALE // 100)
+SIX = Qty(6 * SCALE)
+Story = Callable[[CryptoBench], Awaitable[None]]
+
+
+def play(
+    story: Story, *, rate: str = "0", answer_s: float = 0.4, window_ms: int = 300,
+    owners_coins: str = "0",
+) -> None:  # fmt: skip
+    """One story on a bench of its own; afterwards the laws hold."""
+
+    async def run() -> None:
+        bench = CryptoBench()
+        bench.rate, bench.answer_s, bench.recv_window_ms = rate, answer_s, window_ms
+        bench.owners_coins = owners_coins
+        try:
+            async with asyncio.timeout(60):
+                await bench.open()
+                await story(bench)
+                laws(bench)
+        finally:
+            await bench.close()
+        assert not bench.failures
+
+    asyncio.run(run())
+
+
+def posts(bench: CryptoBench) -> int:
+    return bench.server.rest.requests["POST order"]
+
+
+@pytest.mark.parametrize("fault", ["lost-answer", "error-after"])
+def test_an_order_whose_answer_is_lost_is_found_and_never_sent_again(fault: str) -> None:
+    async def story(bench: CryptoBench) -> None:
+        bench.fault(fault, where="order", method="POST", times=1)
+        order = bench.submit(BUY, ASK, SIX)
+        await bench.ended(order)
+        assert bench.kinds(order) == ["SubmitUnknown", "OrderAccepted", "OrderFilled"]
+        assert posts(bench) == 1
+        await bench.agree()
+        assert bench.held() == {bench.yes: SIX}
+
+    play(story)
+
+
+@pytest.mark.parametrize("fault", ["lost-request", "error-before"])
+def test_an_order_that_never_arrived_is_rejected_only_when_it_is_too_old_to_arrive(
+    fault: str,
+) -> None:
+    async def story(bench: CryptoBench) -> None:
+        bench.fault(fault, where="order", method="POST", times=1)
+        order = bench.submit(BUY, ASK, SIX)
+        await bench.until(lambda: bool(bench.kinds(order)), "its fate is unknown")
+        assert bench.kinds(order) == ["SubmitUnknown"]
+        assert order in bench.state.orders.open
+        unknown = next(f for f in bench.told if isinstance(f, ev.SubmitUnknown))
+        await bench.ended(order)
+        rejected = next(f for f in bench.told if isinstance(f, ev.OrderRejected))
+        assert rejected.reason == ABSENT
+        # The window, its margin, and two looks a second apart.
+        assert rejected.ts_event - unknown.ts_event > (300 + 1_000 + 1_000) * 1_000_000
+        assert posts(bench) == 1
+        await bench.agree()
+
+    play(story)
+
+
+def test_a_crash_before_the_answer_is_settled_by_the_next_life() -> None:
+    async def story(bench: CryptoBench) -> None:
+        bench.fault("lost-answer", where="order", method="POST", times=1)
+        order = bench.submit(BUY, ASK, SIX)
+        await bench.until(lambda: posts(bench) == 1, "it should arrive")
+        await bench.crash()
+        assert await bench.reconcile() == ""
+        await bench.agree()
+        assert posts(bench) == 1
+        assert bench.held() == {bench.yes: SIX}
+        found = bench.state.orders.get(order)
+        assert found is not None
+        assert found.status.value == "FILLED"
+
+    play(story, answer_s=5.0)
+
+
+def test_a_wrong_clock_is_measured_again_and_the_order_goes_out_once() -> None:
+    async def story(bench: CryptoBench) -> None:
+        bench.server.rest.clock_shift_ms = 90_000
+        order = bench.submit(BUY, ASK, SIX)
+        await bench.ended(order)
+        assert bench.kinds(order) == ["OrderAccepted", "OrderFilled"]
+        assert len(bench.server.ledger.orders) == 1
+        assert abs(bench.venue._client.skew_ms - 90_000) < 5_000
+        await bench.agree()
+
+    play(story, window_ms=5_000, answer_s=5.0)
+
+
+@pytest.mark.parametrize("fault", ["rate-limit", "ban"])
+def test_a_refusal_for_asking_too_much_is_a_proof_and_then_there_is_silence(fault: str) -> None:
+    async def story(bench: CryptoBench) -> None:
+        struck = bench.fault(fault, where="order", method="POST", times=1)
+        order = bench.submit(BUY, ASK, SIX)
+        await bench.ended(order)
+        assert bench.kinds(order) == ["OrderRejected"]
+        before = sum(bench.server.rest.requests.values())
+        again = bench.submit(BUY, ASK, SIX)
+        await bench.ended(again)
+        (_, refused) = [f for f in bench.told if isinstance(f, ev.OrderRejected)]
+        assert "not sent" in refused.reason
+        assert sum(bench.server.rest.requests.values()) == before
+        assert struck.struck == 1
+        await bench.agree()
+
+    play(story)
+
+
+def test_a_cancel_whose_answer_is_lost_is_asked_for_again_until_the_order_is_over() -> None:
+    async def story(bench: CryptoBench) -> None:
+        order = bench.submit(BUY, bench.instrument.tick, "100", GTC)
+        await bench.until(lambda: bool(bench.kinds(order)), "it should rest")
+        bench.fault("lost-request", where="order", method="DELETE", times=1)
+        bench.execution.cancel(order)
+        await bench.ended(order)
+        assert bench.kinds(order) == ["OrderAccepted", "OrderCanceled"]
+        assert bench.server.rest.requests["DELETE order"] == 2
+        await bench.agree()
+
+    play(story)
+
+
+def test_a_resting_order_is_filled_by_others_and_the_fill_is_found() -> None:
+    async def story(bench: CryptoBench) -> None:
+        order = bench.submit(BUY, BID, SIX, GTC)
+        await bench.until(lambda: bool(bench.kinds(order)), "it should rest")
+        market = bench.server.exchange.markets[SYMBOL]
+        bench.server.exchange.cross(market, bid=BID - 2 * SCALE // 100, ask=BID)
+        await bench.ended(order)
+        (fill,) = bench.fills(order)
+        assert (fill.maker, fill.price, fill.qty) == (True, BID, SIX)
+        await bench.agree()
+
+    play(story)
+
+
+def test_a_commission_in_coins_leaves_cash_and_coins_exact() -> None:
+    async def story(bench: CryptoBench) -> None:
+        bought = bench.submit(BUY, ASK, SIX)
+        await bench.ended(bought)
+        (fill,) = bench.fills(bought)
+        taken = SIX // 1_000
+        assert fill.qty == SIX - taken
+        assert fill.fee == taken * ASK // SCALE
+        assert bench.kinds(bought) == ["OrderAccepted", "OrderFilled", "OrderCanceled"]
+        end = next(f for f in bench.told if isinstance(f, ev.OrderCanceled))
+        assert "0.006 TST were taken as commission" in end.reason
+        await bench.agree()
+        sold = bench.submit(SELL, BID, Qty(599 * SCALE // 100))
+        await bench.ended(sold)
+        (sale,) = bench.fills(sold)
+        assert sale.fee == 599 * BID // 100 // 1_000
+        await bench.agree()
+        assert bench.held() == {bench.yes: Qty(SIX - taken - 599 * SCALE // 100)}
+        # The same facts come of a journal that knows nothing but the account.
+        await bench.crash()
+        await bench.agree()
+
+    play(story, rate="0.001")
+
+
+def test_coins_of_the_owner_are_left_out_of_the_books_for_ever() -> None:
+    async def story(bench: CryptoBench) -> None:
+        assert not bench.held()
+        name = f"holding-binance-{UID}-TST=1000"
+        assert name in bench.state.portfolio.deposits()
+        bench.submit(BUY, ASK, SIX)
+        await bench.agree()
+        await bench.crash()
+        await bench.agree()
+        assert bench.held() == {bench.yes: SIX}
+        # What comes later from outside is a difference, and nobody may trade on it.
+        bench.server.deposit("TST", "50")
+        assert "journal 6, venue 56" in await bench.reconcile()
+
+    play(story, owners_coins="1000")
+
+
+def test_a_trade_of_our_symbol_by_somebody_else_is_refused() -> None:
+    async def story(bench: CryptoBench) -> None:
+        client = bench.client()
+        await client.start()
+        await client.place({
+            "symbol": SYMBOL, "side": "BUY", "type": "LIMIT", "timeInForce": "IOC",
+            "price": "0.51", "quantity": "6", "newClientOrderId": "by-hand",
+        })  # fmt: skip
+        await client.close()
+        assert "does not know" in await bench.reconcile()
+
+    play(story, window_ms=5_000, answer_s=5.0)
+
+
+def test_an_account_that_pays_in_bnb_is_refused_with_the_cure() -> None:
+    async def story(bench: CryptoBench) -> None:
+        bench.server.ledger.traders[0].bnb_fees = 1
+        with pytest.raises(AnswerInvalid, match='"Use BNB to pay fees" off'):
+            await bench.crash()
+
+    play(story, window_ms=5_000, answer_s=5.0)
+
+
+def test_no_secret_and_no_signature_is_in_anything_said(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def story(bench: CryptoBench) -> None:
+        caplog.set_level("DEBUG")
+        for fault in ("error-after", "lost-answer", "clock"):
+            bench.fault(fault, where="order", times=1)
+            order = bench.submit(BUY, ASK, SIX)
+            await bench.ended(order)
+            bench.refill()
+        assert {"SubmitUnknown"} <= {f.KIND for f in bench.told}
+        out, err = capfd.readouterr()
+        said = f"{bench.told} {caplog.text} {out} {err} {ApiCredentials(KEY, SECRET)!r}"
+        for hidden in (KEY, SECRET, "signature="):
+            assert hidden not in said
+
+    play(story)
+
+
+def test_a_wire_id_is_a_function_of_journal_and_order_and_fits_the_venue() -> None:
+    one = wire_id("j", ClientOrderId("o1"))
+    assert one == wire_id("j", ClientOrderId("o1"))
+    assert len({one, wire_id("j", ClientOrderId("o2")), wire_id("k", ClientOrderId("o1"))}) == 3
+    assert len(one) <= 36
+    assert one.isalnum()
