@@ -140,7 +140,9 @@ class AlpacaServer(CandleServer):
             }
             for bar in shown
         ]  # fmt: skip
-        return web.json_response({"bars": {"SPY": told}, "next_page_token": more})
+        return web.json_response(
+            {"bars": {request.query["symbols"]: told}, "next_page_token": more}
+        )
 
     @staticmethod
     def _ms(written: str) -> int:

@@ -291,6 +291,13 @@ def test_alpacas_failures_that_pass_are_tried_again(cache: CandleCache, fault: i
     assert stock(server, cache).retries == 1
 
 
+def test_a_share_class_is_asked_for_as_it_is_written(cache: CandleCache) -> None:
+    server = alpaca(20)
+    found = brought(server, cache, symbol="brk.b", clock=ManualClock(START_NS + HOUR))
+    assert server.asked[0]["symbols"] == "BRK.B"
+    assert (found.candles.symbol, len(found.candles)) == ("BRKB", 20)
+
+
 def test_an_alpaca_that_hangs_is_given_up_and_asked_again(
     cache: CandleCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,9 @@ def test_a_file_goes_before_the_cache(tmp_path: Path) -> None:
     assert len(wanted(cache).candles) == 80
     four = wanted(cache, data=file, interval="4h")
     assert four.candles.interval_ns == 4 * HOUR
+    other = wanted(cache, data=file, symbol="BTCUSDT")
+    assert other.candles.symbol == "BTCUSDT"
+    assert "is read as BTCUSDT, but tells ETHUSDT" in other.notes[0]
     assert four.notes == ("resampled from 1h bars",)
 
 
@@ -106,6 +109,7 @@ def test_a_longer_interval_is_made_of_a_cached_shorter_one(tmp_path: Path) -> No
     found = load_cached(cache, "BINANCE", "ETHUSDT", HOUR)
     assert found is not None
     assert len(found.candles) == 4
+    assert found.notes == ("resampled from cached 1m bars",)
     assert load_cached(cache, "BINANCE", "ETHUSDT", 30) is None
     assert load_cached(cache, "KRAKEN", "ETHUSDT", HOUR) is None
 
@@ -143,7 +147,7 @@ class Unplugged:
 
     async def now_ns(self) -> int:
         await asyncio.sleep(0)
-        return START_NS + DAY
+        return START_NS + 10 * DAY
 
     async def close(self) -> None:
         self.closed = True
@@ -159,6 +163,17 @@ def test_a_venue_that_is_not_there_is_the_reason_told(tmp_path: Path) -> None:
     assert venue.closed
     with pytest.raises(CandlesError, match="no route"):
         wanted(cache_of(tmp_path), source=lambda: venue, since_ns=START_NS)
+
+
+def test_cached_candles_are_brought_up_to_date_when_asked_or_say_that_they_are_not(
+    tmp_path: Path,
+) -> None:
+    cache = cache_of(tmp_path, market(80))
+    found = wanted(cache, source=Unplugged, since_ns=START_NS, refresh=True, synthetic_seed=1)
+    assert len(found.candles) == 80
+    assert not found.candles.synthetic
+    assert found.notes == ("the cached candles were not brought up to date (BINANCE: no route)",)
+    assert wanted(cache, source=Unplugged, since_ns=START_NS).notes == ()
 
 
 def test_synthetic_stays_synthetic_through_everything(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ async def download(
     ``CandlesError``: the venue refuses or stays silent, bars are impossible (``drop_bad`` leaves
     those out), or there are none at all.
     """
-    exchange, symbol = source.exchange, plain_symbol(symbol)
+    exchange = source.exchange
     work = _Work(
         source, cache, symbol, interval_ns, drop_bad=drop_bad, attempts=attempts, retry_s=retry_s
     )
@@ -108,7 +108,7 @@ async def download(
     if candles is None:
         raise CandlesError(f"{exchange} has no bars of {symbol} in that time")
     quality = inspect(
-        Rows.of_candles(candles), symbol=symbol, exchange=exchange, interval_ns=interval_ns
+        Rows.of_candles(candles), symbol=candles.symbol, exchange=exchange, interval_ns=interval_ns
     )
     left = missing_spans(candles, wanted, interval_ns)
     return Downloaded(
@@ -212,7 +212,7 @@ class _Work:
         if not len(rows):
             return
         candles, _ = settle(
-            rows, symbol=self._symbol, exchange=self._source.exchange,
+            rows, symbol=plain_symbol(self._symbol), exchange=self._source.exchange,
             interval_ns=self._interval_ns, source=f"download:{self._source.exchange}",
             drop_bad=self._drop_bad,
         )  # fmt: skip

@@ -59,6 +59,7 @@ class FileCandles:
     exchange: str
     interval_ns: int
     source: str
+    notes: tuple[str, ...] = ()
 
 
 def read_file(
@@ -78,7 +79,8 @@ def read_file(
     if not len(rows):
         raise CandlesError(f"{path} holds no bars")
     named = {**_named(path), **told}
-    symbol = plain_symbol(symbol or named.get("symbol", ""))
+    written = plain_symbol(named.get("symbol", ""))
+    symbol = plain_symbol(symbol) or written
     if not symbol:
         raise CandlesError(f"the name of {path} tells no symbol; give it with --symbol")
     return FileCandles(
@@ -87,6 +89,9 @@ def read_file(
         exchange=(exchange or named.get("exchange", "") or "FILE").upper(),
         interval_ns=_interval(path, rows.ts, interval or named.get("interval", "")),
         source=told.get("source") or f"file:{path.name}",
+        notes=(f"{path.name} is read as {symbol}, but tells {written}: is it the right file?",)
+        if written not in {"", symbol}
+        else (),
     )
 
 

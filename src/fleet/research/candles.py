@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -69,7 +69,7 @@ def load_file(
         found.rows, symbol=found.symbol, exchange=found.exchange, interval_ns=found.interval_ns,
         source=found.source, drop_bad=drop_bad,
     )  # fmt: skip
-    return Loaded(candles=candles, quality=quality, notes=_notes(candles))
+    return Loaded(candles=candles, quality=quality, notes=(*_notes(candles), *found.notes))
 
 
 def load_cached(cache: CandleCache, exchange: str, symbol: str, interval_ns: int) -> Loaded | None:
@@ -87,7 +87,10 @@ def load_cached(cache: CandleCache, exchange: str, symbol: str, interval_ns: int
     if not shorter:
         return None
     base = cache.load(exchange, symbol, max(shorter))
-    return None if base is None else _loaded(resample(base, interval_ns), ())
+    if base is None:
+        return None
+    note = f"resampled from cached {format_interval(base.interval_ns)} bars"
+    return _loaded(resample(base, interval_ns), (note,))
 
 
 def obtain(
@@ -100,29 +103,31 @@ def obtain(
     since_ns: int = 0,
     bars: int = 0,
     source: Callable[[], Source] | None = None,
+    refresh: bool = False,
     synthetic_seed: int | None = None,
 ) -> Loaded:
     """Candles for a study: of ``data`` if given, else cached, else downloaded, else made up.
 
-    ``since_ns`` and ``bars`` bound what is downloaded and, with ``bars``, what is returned (the
-    newest). ``source`` makes the venue to download from (none: no network); with
-    ``synthetic_seed`` candles are made up when there are no others, and without it that is an
-    error. Raises ``CandlesError``.
+    ``since_ns`` bounds what is downloaded; ``bars``, unless 0, what is returned (the newest).
+    ``source`` makes the venue to download from (none: no network); ``refresh`` asks it although
+    bars are cached, and a failure of that is a note. With ``synthetic_seed`` candles are made up
+    when there are no others, and without it that is an error. Raises ``CandlesError``.
     """
     interval_ns = parse_interval(interval)
     if data is not None:
         loaded = load_file(data, symbol=symbol, exchange=exchange)
         return _newest(_at_interval(loaded, interval_ns), bars)
-    loaded_or_none = load_cached(cache, exchange, symbol, interval_ns)
-    if loaded_or_none is not None:
-        return _newest(loaded_or_none, bars)
-    name = f"{exchange.upper()}:{plain_symbol(symbol)} {interval}"
+    cached = load_cached(cache, exchange, symbol, interval_ns)
     why = "no network was asked"
-    if source is not None:
+    if source is not None and (refresh or cached is None):
         try:
             return _newest(_downloaded(source, cache, symbol, interval_ns, since_ns), bars)
         except CandlesError as error:
             why = str(error)
+    if cached is not None:
+        stale = (f"the cached candles were not brought up to date ({why})",) if refresh else ()
+        return _newest(replace(cached, notes=(*cached.notes, *stale)), bars)
+    name = f"{exchange.upper()}:{plain_symbol(symbol)} {interval}"
     if synthetic_seed is None:
         raise CandlesError(
             f"no candles of {name} are cached ({why}); run `fleet candles download"
@@ -241,17 +246,14 @@ def _at_interval(loaded: Loaded, interval_ns: int) -> Loaded:
         return loaded
     note = f"resampled from {format_interval(loaded.candles.interval_ns)} bars"
     longer = resample(loaded.candles, interval_ns)
-    return Loaded(candles=longer, quality=loaded.quality, notes=(*loaded.notes, note))
+    return replace(loaded, candles=longer, notes=(*loaded.notes, note))
 
 
 def _newest(loaded: Loaded, bars: int) -> Loaded:
     if not bars or len(loaded.candles) <= bars:
         return loaded
     candles = loaded.candles
-    return Loaded(
-        candles=candles.rows(len(candles) - bars, len(candles)),
-        quality=loaded.quality, notes=loaded.notes,
-    )  # fmt: skip
+    return replace(loaded, candles=candles.rows(len(candles) - bars, len(candles)))
 
 
 def _loaded(candles: Candles, notes: tuple[str, ...]) -> Loaded:
