@@ -23,11 +23,25 @@ from fleet.domain.events import SettlementStatus, TradingState
 from fleet.domain.instruments import InstrumentId, Side
 from fleet.domain.knowledge import CopyRefused
 from fleet.domain.units import SCALE, Cash, Price, Qty, format_units, notional_up
+from fleet.engine import leaders
+from fleet.engine.image import StateImage, image_of, restore
 from fleet.engine.state import fold
 from fleet.strategies.correlation import cost_at
 from fleet.strategies.mimic_settings import MimicSettings
 from fleet.strategies.mimic_stakes import EXIT, IDEA, copies_held
-from tests.builders import DAY, NS, canceled, filled, no, orders_of, settled, tick, trading, yes
+from tests.builders import (
+    DAY,
+    NS,
+    canceled,
+    durable,
+    filled,
+    no,
+    orders_of,
+    settled,
+    tick,
+    trading,
+    yes,
+)
 from tests.builders import universe as markets
 from tests.forecast_bot import WIDE, forecast, quotes
 from tests.mimic_world import ANN, BOB, LEE, Stage, chosen, moved, traded, undone
@@ -334,6 +348,28 @@ def test_a_restart_at_any_moment_wishes_the_same() -> None:
     assert sum(compare_with_restarts(seed) for seed in range(8)) > 60
 
 
+@pytest.mark.parametrize("horizon", [leaders.HORIZON, 15])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_image_of_any_prefix_goes_on_as_the_fold_does(
+    seed: int, horizon: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where ids are forgotten soon, and what is told later than that is not taken."""
+    monkeypatch.setattr(leaders, "HORIZON", horizon)
+    play = Play(4_000 + seed)
+    run(play, 200)
+    entries, world = play.stage.rig.entries, play.stage.world
+    whole = durable(fold(entries, world))
+    late = play.stage.view.leaders.totals.late
+    assert bool(late) is (horizon == 15)
+    for _ in range(5):
+        cut = play.by.randint(0, len(entries))
+        stored = msgspec.msgpack.encode(image_of(fold(entries[:cut], world)))
+        state = restore(msgspec.msgpack.decode(stored, type=StateImage), world)
+        for entry in entries[cut:]:
+            state.apply(entry)
+        assert durable(state) == whole
+
+
 def settle_down(play: Play) -> None:
     """Deep books, every order filled and mined, time passing: until nothing moves any more."""
     stage = play.stage
@@ -377,19 +413,19 @@ def test_of_opposed_leaders_only_what_they_want_together_is_kept(seed: int) -> N
     play = Play(3_000 + seed)
     run(play, 250)
     settle_down(play)
-    stage, leaders = play.stage, play.stage.view.leaders
+    stage, seen = play.stage, play.stage.view.leaders
     held: Counter[InstrumentId] = Counter()
     copies: Counter[InstrumentId] = Counter()
     for one in copies_held(stage.view):
         held[one.token] += one.leg.left
         copies[one.token] += 1
     wallets = {one.wallet for one in copies_held(stage.view)} | {
-        w for w, followed in leaders.chosen.items() if followed.copied
+        w for w, followed in seen.chosen.items() if followed.copied
     }
     for token in TOKENS:
         other = stage.world.instruments[token].complement
-        favour = sum(leaders.held(wallet, token) for wallet in wallets)
-        against = sum(leaders.held(wallet, other) for wallet in wallets)
+        favour = sum(seen.held(wallet, token) for wallet in wallets)
+        against = sum(seen.held(wallet, other) for wallet in wallets)
         if against:
             most = max(0, favour - against) * CAPS.copy_ratio // SCALE
             dust = stage.world.instruments[token].least_qty(stage.view.book(token).bid)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fleet.domain import events as ev
-from fleet.domain.instruments import Side
 from fleet.domain.units import SCALE, Price
 from fleet.engine.copy_results import copy_results, summary
-from tests.builders import MS, NS, c, market_id, no, q, yes
+from tests.builders import DAY, MS, NS, c, market_id, no, q, universe, yes
 from tests.mimic_world import Stage, traded, undone
 
 
@@ -86,8 +85,8 @@ def test_what_was_missed_is_no_copy() -> None:
 
 
 def test_lags_run_from_the_block_to_the_decision() -> None:
-    stage = Stage()
-    for number, age in enumerate([5, 20, 10, 40]):
-        stage.say(traded(f"x{number}", "20", age=age * MS, at=stage.now, side=Side.BUY))
+    stage = Stage(universe(4, end_ns=10 * DAY))
+    for number, age in enumerate([5, 20, 10, 40], 1):
+        stage.say(traded(f"x{number}", "20", age=age * MS, at=stage.now, token=yes(number)))
     found = summary(stage.rig.state)
     assert (found.lag_p50_ns, found.lag_p99_ns) == (10 * MS, 40 * MS)

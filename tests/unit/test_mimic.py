@@ -181,13 +181,30 @@ def test_small_pieces_wait_for_each_other() -> None:
     stage = Stage()
     assert not stage.buys("6")
     assert not stage.refused()
-    assert sent(stage.buys("6")) == [("BUY", "y1", "6", "0.52")]
+    commands = stage.buys("6")
+    assert sent(commands) == [("BUY", "y1", "6", "0.52")]
     assert stage.opened()[0].answers == ("s1", "s2")
+    stage.fill(commands)
     assert not stage.buys("6")
     stage.tick(29 * SECOND)
     assert not stage.refused()
     stage.tick(2 * SECOND)
     assert stage.refused() == ["SIZE_SMALL"]
+
+
+def test_pieces_wait_while_a_copy_is_under_way_and_are_copied_together() -> None:
+    stage = Stage()
+    commands = stage.buys("100")
+    for _ in range(3):
+        assert not stage.buys("20")
+    assert not stage.tick(SECOND)
+    stage.fill(commands)
+    assert sent(stage.tick(SECOND)) == [("BUY", "y1", "30", "0.52")]
+    assert stage.opened()[1].answers == ("s2", "s3", "s4")
+    stage.buys("20")
+    stage.tick(SECOND)
+    stage.tick(31 * SECOND)
+    assert stage.refused() == ["COPY_UNDER_WAY"]
 
 
 def test_trading_that_is_off_is_waited_for_while_the_trade_is_young() -> None:
@@ -495,7 +512,7 @@ def test_an_undone_purchase_is_not_copied() -> None:
 
 def test_the_copy_of_an_undone_purchase_is_sold_after_the_patience() -> None:
     stage = Stage()
-    stage.buys("50", name="a")
+    stage.fill(stage.buys("50", name="a"))
     stage.fill(stage.buys("100", name="x"))
     stage.say(undone("x", at=stage.now))
     assert not stage.tick(9 * SECOND)

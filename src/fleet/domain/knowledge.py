@@ -144,6 +144,7 @@ class CopyRefusal(Enum):
     PRICE_RAN = "PRICE_RAN"
     DEPTH_THIN = "DEPTH_THIN"
     SIZE_SMALL = "SIZE_SMALL"
+    COPY_UNDER_WAY = "COPY_UNDER_WAY"
     COPY_LIMIT = "COPY_LIMIT"
     MARKET_LIMIT = "MARKET_LIMIT"
     LEADER_LIMIT = "LEADER_LIMIT"
@@ -169,6 +170,7 @@ COPY_REFUSAL_MEANING: Final[Mapping[CopyRefusal, str]] = {
     CopyRefusal.PRICE_RAN: "the price is beyond the leader's and the slippage allowed",
     CopyRefusal.DEPTH_THIN: "too little is offered up to the price limit",
     CopyRefusal.SIZE_SMALL: "our part of it is below the venue's minimum",
+    CopyRefusal.COPY_UNDER_WAY: "an earlier copy of the same was still under way",
     CopyRefusal.COPY_LIMIT: "the limit for copying one leader in one token is reached",
     CopyRefusal.MARKET_LIMIT: "the limit for one market is reached",
     CopyRefusal.LEADER_LIMIT: "the limit for one leader is reached",

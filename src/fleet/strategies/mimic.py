@@ -3,8 +3,9 @@
 ``MimicTrader`` is one part of a bot's strategy. It proposes; whoever composes the strategy works
 the bundles it opens (``fleet.strategies.working``). A copy is a bundle "COPY" of one BUY that
 ``answers`` to purchases of one leader in one token, and is held until the leader leaves
-(``mimic_exits``) or the market is resolved. Small purchases wait for each other and are copied
-together, so that a leader whose order fills in pieces is copied at all.
+(``mimic_exits``) or the market is resolved. Small purchases wait for each other, and all wait while
+an earlier copy of the same is under way, and are then copied together: a leader whose order fills
+in a hundred pieces is copied in a few.
 
 Each purchase is copied or refused, once, with a reason of a closed list (``CopyRefusal``), and both
 are journalled: the copy in the decision that opens it, the refusal as ``CopyRefused``. The checks,
@@ -12,7 +13,8 @@ in order: the leader is copied; the market is known, open and not near its end; 
 young; trading is on; the leader still has it and is not hedged; copied leaders together want this
 side; the price has not run away; the limits leave room; the forecaster approves
 (``mimic_approval``); size, depth and the venue's minimum. What may change in the next seconds
-(trading, the book, pieces still too small, the forecast) is waited for until the purchase is old.
+(trading, the book, an earlier copy, pieces still too small, the forecast) is waited for until the
+purchase is old.
 
 All it must know is in the view, so a restart goes on where the dead process was.
 """
@@ -46,7 +48,7 @@ from fleet.strategies.legs import first_step
 from fleet.strategies.mimic_approval import Answer, Approvals
 from fleet.strategies.mimic_exits import Exits
 from fleet.strategies.mimic_settings import MimicSettings
-from fleet.strategies.mimic_stakes import IDEA, CopyStakes, key_of
+from fleet.strategies.mimic_stakes import IDEA, CopyStakes, affordable, key_of, under_way
 from fleet.strategies.sizing import Offer, take
 
 Wish = Intent | RequestForecast | CopyRefused
@@ -176,8 +178,8 @@ class MimicTrader:
         if isinstance(event, LeaderTraded):
             place = event.wallet, event.instrument_id
             waits = self._waits.get(place)
-            # Whoever waits for a forecast waits on, however many pieces come meanwhile.
-            if waits is not None and waits.asks:
+            # Who waits for a forecast or a copy waits on, however many pieces come meanwhile.
+            if (waits is not None and waits.asks) or _copied_now(place, view):
                 return ()
             return (place,) if view.leaders.candidates(*place) else ()
         if isinstance(event, ForecastReceived):
@@ -269,6 +271,8 @@ class MimicTrader:
         want = self._wanted(place, group, view)
         if isinstance(want, _Why):
             return want
+        if under_way(want.key, view):
+            return _Why(CopyRefusal.COPY_UNDER_WAY, yet=True)
         token, instrument = place[1], want.instrument
         most = stakes.wanted(token, instrument.complement, self.settings.copy_ratio)
         shares = want.left * self.settings.copy_ratio // SCALE
@@ -300,7 +304,7 @@ class MimicTrader:
         if opinion.answer is not Answer.YES:
             waits = opinion.answer is Answer.WAIT
             return _Why(opinion.reason, opinion.detail, yet=waits, asks=waits)
-        qty = _affordable(want, instrument.quantize_qty(min(shares, depth)), room)
+        qty = affordable(instrument, want.limit, Qty(min(shares, depth)), room)
         return self._copy(want, qty, opinion.value, view, stakes, next_id)
 
     def _wanted(self, place: Place, group: Sequence[Sighting], view: View) -> _Want | _Why:
@@ -374,17 +378,13 @@ class MimicTrader:
         )  # fmt: skip
 
 
-def _affordable(want: _Want, most: Qty, room: Cash) -> Qty:
-    """As many whole lots as ``room`` pays for at the limit, with the fee of all in one sum."""
-    instrument, limit = want.instrument, want.limit
-    qty = instrument.quantize_qty(min(most, shares_for(room, Price(want.cost))))
-    while qty > 0 and cost_at(limit, qty, instrument.fees.fee(limit, qty)) > room:
-        qty = Qty(qty - instrument.lot)
-    return qty
-
-
 def _tick(event: AnyEvent) -> bool:
     return isinstance(event, TimerFired) and event.name == TICK
+
+
+def _copied_now(place: Place, view: View) -> bool:
+    market_id = _market_of(place, view)
+    return market_id is not None and under_way(key_of(place[0], market_id, place[1]), view)
 
 
 def _market_of(place: Place, view: View) -> MarketId | None:

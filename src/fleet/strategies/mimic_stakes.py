@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from fleet.domain.commands import BundleId
-from fleet.domain.instruments import InstrumentId, MarketId
-from fleet.domain.units import SCALE, Cash, Qty
+from fleet.domain.instruments import Instrument, InstrumentId, MarketId
+from fleet.domain.units import SCALE, Cash, Price, Qty, shares_for
 from fleet.engine.standing import Standing, StandingLeg
 from fleet.engine.view import View
-from fleet.strategies.correlation import Groups, Stakes
+from fleet.strategies.correlation import Groups, Stakes, cost_at
 
 IDEA: Final = "COPY"
 EXIT: Final = "COPY_EXIT"
@@ -23,6 +23,11 @@ EXIT: Final = "COPY_EXIT"
 def key_of(wallet: str, market_id: MarketId, token: InstrumentId) -> str:
     """The key of a copy."""
     return f"{wallet}|{market_id}|{token}"
+
+
+def under_way(key: str, view: View) -> bool:
+    """Whether a copy of this key is open."""
+    return any(b.plan.idea == IDEA and b.plan.key == key for b in view.open_bundles.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,15 @@ class CopyStakes:
     def wanted(self, token: InstrumentId, other: InstrumentId, ratio: int) -> Qty | None:
         """How many copied shares all leaders together justify; nothing if none is opposed."""
         return wanted_together(self._view, self._wallets, token, other, ratio)
+
+
+def affordable(instrument: Instrument, limit: Price, most: Qty, room: Cash) -> Qty:
+    """As many whole lots as ``room`` pays for at ``limit``, with the fee of all in one sum."""
+    unit = Price(limit + instrument.fees.per_share(limit))
+    qty = instrument.quantize_qty(min(most, shares_for(room, unit)))
+    while qty > 0 and cost_at(limit, qty, instrument.fees.fee(limit, qty)) > room:
+        qty = Qty(qty - instrument.lot)
+    return qty
 
 
 def wanted_together(
