@@ -213,6 +213,18 @@ def measure_memory(session: Session, rows: int) -> None:
     session.put("memory_open_s", figure(found, "memory", "open_s"), "memory")
 
 
+def measure_leaders(session: Session, count: int) -> None:
+    """From a chain log's departure to the fact, and a block of 10,000 logs, ours and web3.py's."""
+    found = session.turns({"leaders": (ours, "leader_logs.py", count)})
+    session.put("leader_log_to_fact_us_p50", figure(found, "leaders"), "leaders")
+    session.put("leader_log_to_fact_us_p99", figure(found, "leaders", "p99_us"), "leaders")
+    block = figure(found, "leaders", "block_ms")
+    session.put("leader_block_10k_logs_ms", block, "leaders")
+    session.put("leader_log_cpu_us", figure(found, "leaders", "block_cpu_us"), "leaders")
+    theirs = figure(found, "leaders", "web3_block_ms")
+    session.put("leader_block_vs_web3", ratio(theirs, block), "leaders")
+
+
 def show(result: Result) -> None:
     """One table, with the reason where there is no figure."""
     width = max(map(len, result))
@@ -243,6 +255,8 @@ def main() -> None:
         measure_live(session, folder, args.orders)
         session.rounds = rounds
         measure_rest(session, folder, args.laps)
+    session.rounds = rounds
+    measure_leaders(session, 1_000)
     measure_memory(session, 100_000)
     session.result["machine"] = f"{os.cpu_count()} cores, {platform.machine()}"
     session.result["python"] = platform.python_version()

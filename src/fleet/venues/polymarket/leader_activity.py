@@ -1,8 +1,8 @@
 """The slow check: what the Data API says followed wallets did, against what the chain showed us.
 
 ``/v2/activity`` is up to 15 s old and a second opinion from another machine. A row whose transaction
-nobody told is never copied from here: it is counted, logged once, and its block is read again. If
-the chain shows nothing there even then, it stays counted as unexplained.
+nobody told is never copied from here: it is counted, logged once, and its block is read again, which
+is tried again in the next round if no node could be asked.
 
 Only trades and the moves of tokens are looked at; rewards and deposits are none of our business.
 """
@@ -31,7 +31,7 @@ KEPT_MAX: Final = 4_096
 class _Row(msgspec.Struct):
     type: str
     timestamp: int
-    transaction_hash: str = ""
+    transaction_hash: str | None = None
 
 
 class _Page(msgspec.Struct):
@@ -59,6 +59,7 @@ class ActivityCheck:
         self._told, self._missed, self._clock = told, missed, clock
         self._began_ns = clock.now_ns()
         self._reported: dict[str, None] = {}
+        self._reread: dict[str, None] = {}
         self._log = logs.get("leaders")
 
     async def round(self) -> None:
@@ -79,18 +80,25 @@ class ActivityCheck:
         }  # fmt: skip
         page = await self._http.get("/v2/activity", _Page, params)
         for row in page.data:
-            name = row.transaction_hash.lower()
+            name = (row.transaction_hash or "").lower()
             at_ns = row.timestamp * NS_PER_SECOND
             young = at_ns > now_ns - SETTLED_NS or at_ns < since_ns
-            if young or row.type not in WATCHED or not name or name in self._reported:
+            if young or row.type not in WATCHED or not name or name in self._reread:
                 continue
             if self._told(name):
                 continue
-            self.missed += 1
-            self._reported[name] = None
-            while len(self._reported) > KEPT_MAX:
-                del self._reported[next(iter(self._reported))]
-            self._log.warning(
-                "ACTIVITY the chain did not show", wallet=wallet, transaction=name, kind=row.type
-            )
+            if name not in self._reported:
+                self.missed += 1
+                _keep(self._reported, name)
+                self._log.warning(
+                    "ACTIVITY the chain did not show",
+                    wallet=wallet, transaction=name, kind=row.type,
+                )  # fmt: skip
             await self._missed(name)
+            _keep(self._reread, name)
+
+
+def _keep(names: dict[str, None], name: str) -> None:
+    names[name] = None
+    while len(names) > KEPT_MAX:
+        del names[next(iter(names))]
