@@ -24,7 +24,9 @@ MS: Final = 1_000_000
 _META: Final = "setting"
 PLACES: Final = frozenset({"FLEET_HOME", "FLEET_DATA"})
 """Names of directories that the environment, not ``.env``, may hold."""
-FOREIGN: Final = frozenset({"OPENAI_API_KEY", "OPENROUTER_API_KEY", "DATABASE_URL"})
+FOREIGN: Final = frozenset(
+    {"OPENAI_API_KEY", "OPENROUTER_API_KEY", "DATABASE_URL", "LOG_LEVEL", "SUPPORTED_TOKENS"}
+)
 """Settings named by others: an ``OPENAI_ORG_ID`` beside them is no misspelt setting of ours."""
 
 

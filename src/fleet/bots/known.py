@@ -7,6 +7,7 @@ from typing import Final
 from fleet.bots.arbhunter_settings import ArbEnv
 from fleet.bots.elitemimic_settings import EliteEnv, LeadersEnv
 from fleet.bots.polyai_settings import PolyEnv
+from fleet.bots.trader_settings import TraderEnv
 from fleet.forecasting.llm_settings import LlmEnv, NewsEnv
 from fleet.forecasting.memory_settings import MemoryEnv
 from fleet.ops.backup_settings import BackupSettings
@@ -24,5 +25,6 @@ KNOWN: Final[tuple[type, ...]] = (
     EliteEnv,
     LeadersEnv,
     ListenerEnv,
+    TraderEnv,
 )
 """A later bot adds its own here."""

@@ -18,6 +18,7 @@ from fleet.bots.arbhunter_settings import ArbEnv
 from fleet.bots.elitemimic_settings import EliteEnv, LeadersEnv
 from fleet.bots.known import KNOWN
 from fleet.bots.polyai_settings import PolyEnv
+from fleet.bots.trader_settings import TraderEnv
 from fleet.cli.root import fleet_root
 from fleet.config import Setting, settings_of
 from fleet.domain.commands import REFUSAL_MEANING
@@ -48,6 +49,7 @@ GROUPS: Final[Mapping[str, type[Any]]] = {
     "EliteMimic": EliteEnv,
     "EliteMimic's leaders": LeadersEnv,
     "EliteMimic's chain": ListenerEnv,
+    "Trader": TraderEnv,
     "Paper venue": PaperEnv,
     "Sandbox": SandboxEnv,
     "Polymarket": PolymarketEnv,

@@ -183,16 +183,23 @@ def _live(
 
 def load_settings(spec: BotSpec, paths: Paths, environ: Mapping[str, str]) -> Loaded:
     """All settings of this bot: ``.env``, overruled by the environment. Raises ``ConfigError``."""
+    return read_settings(spec.settings, spec.known, paths, environ)
+
+
+def read_settings(
+    own: Sequence[type], known: Sequence[type], paths: Paths, environ: Mapping[str, str]
+) -> Loaded:
+    """The settings of these types and of those every bot shares. Raises ``ConfigError``."""
     problems: list[str] = []
     pairs = read_env_file(paths.env_file, lambda file: _env_pairs(file, problems))
     problems += [
         f"{key} in {paths.env_file} has no effect: set it in the environment"
         for key in sorted(PLACES & pairs.keys())
     ]
-    problems += unknown_keys(pairs, spec.known, ours=True)
-    kinds = [*spec.settings, *(kind for kind in SHARED if kind is not WalletEnv)]
+    problems += unknown_keys(pairs, known, ours=True)
+    kinds = [*own, *(kind for kind in SHARED if kind is not WalletEnv)]
     try:
-        items = load_all(kinds, {**pairs, **environ}, spec.known)
+        items = load_all(kinds, {**pairs, **environ}, known)
     except ConfigError as error:
         told = {*problems}
         raise ConfigError([*problems, *(p for p in error.problems if p not in told)]) from error

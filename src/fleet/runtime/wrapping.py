@@ -13,9 +13,10 @@ from collections.abc import Sequence
 
 from fleet import logs
 from fleet.clock import Clock
-from fleet.runtime.continuous import EXIT_OK, RestartPolicy
+from fleet.runtime.continuous import RestartPolicy
 from fleet.runtime.guardian import Guardian
 from fleet.runtime.kept_process import Command, KeptProcess
+from fleet.runtime.spec import EXIT_OK
 
 STAGGER_S = 0.05
 """Between two requests to end: the order shows, and five seconds hold all."""

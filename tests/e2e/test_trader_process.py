@@ -1,0 +1,75 @@
+"""``run_trader.py`` as a process, with the real research."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fleet.research.synthetic import synthetic_candles
+
+ROOT = Path(__file__).resolve().parents[2]
+HOUR = 3_600 * 1_000_000_000
+
+
+def trader(home: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run_trader.py"), *words],
+        env={**kept, "FLEET_HOME": str(home), "HTTPS_PROXY": "http://127.0.0.1:9", **environ},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def candles_file(tmp_path: Path) -> Path:
+    """Two and a half thousand hours in a file: what a user would give with --data."""
+    made = synthetic_candles(2_500, seed=5, interval_ns=HOUR)
+    file = tmp_path / "ETHUSDT_1h.csv"
+    rows = zip(made.ts // 1_000_000, made.open, made.high, made.low, made.close, made.volume,
+               strict=True)  # fmt: skip
+    lines = ["timestamp,open,high,low,close,volume"]
+    lines += [",".join(map(str, row)) for row in rows]
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def test_blank_without_cache_or_network_says_on_every_line_that_candles_are_made_up(
+    tmp_path: Path,
+) -> None:
+    done = trader(tmp_path, "blank", "--symbol", "ETHUSDT", "--exchange", "BINANCE")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert all(line.startswith("SYNTHETIC ") for line in lines)
+    assert any("4 trials" in line for line in lines)
+    assert any("verdict: no edge found (DATA_SYNTHETIC" in line for line in lines)
+    assert not (tmp_path / "models").exists()
+    assert "\x1b" not in done.stdout + done.stderr  # no bars where there is no terminal
+
+
+def test_a_backtest_of_a_file_keeps_a_model_and_draws_pictures(
+    tmp_path: Path, candles_file: Path
+) -> None:
+    done = trader(
+        tmp_path, "backtest", "--symbol", "ETHUSDT", "--data", str(candles_file), "--trials", "4"
+    )
+    assert done.returncode == 0, done.stderr
+    (model,) = (tmp_path / "models").iterdir()
+    assert f"model {model.name}: did not pass the gate" in done.stdout
+    report = tmp_path / "var" / "reports" / model.name
+    assert {file.name for file in report.iterdir()} == {
+        "report.html", "equity.png", "drawdown.png", "trades.png", "importance.png",
+    }  # fmt: skip
+    page = (report / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert "buy_and_hold" in page
+    compared = trader(tmp_path, "research").stdout
+    assert model.name in compared
+    assert "BINANCE:ETHUSDT 1h" in compared
+
+
+def test_a_backtest_never_makes_candles_up(tmp_path: Path) -> None:
+    done = trader(tmp_path, "backtest", "--symbol", "ETHUSDT")
+    assert done.returncode == 1
+    assert "fleet candles download ETHUSDT" in done.stderr
