@@ -8,6 +8,7 @@ import pytest
 from fleet.domain import events as ev
 from fleet.domain.commands import CloseBundle, OperationIntent, OperationKind
 from fleet.domain.instruments import InstrumentId
+from fleet.domain.knowledge import CopyRefusal
 from fleet.engine.engine import Engine
 from fleet.engine.risk import Risk, RiskLimits
 from fleet.engine.state import State
@@ -199,3 +200,13 @@ def test_a_token_that_is_not_in_the_catalogue_is_named_by_its_id() -> None:
 )
 def test_percentages(part: int, whole: int, shown: str) -> None:
     assert _percent(part, whole) == shown
+
+
+def test_a_refused_copy_is_told_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk()
+    desk.say(ev.CopyRefused(ts_recv=NS, sightings=("a", "b"), wallet="0xLee", instrument_id=yes(),
+                            reason=CopyRefusal.PRICE_RAN, detail="asked 0.6"))  # fmt: skip
+    (line,) = lines(caplog, "COPY REFUSED")
+    assert "PRICE_RAN" in line
+    assert "asked 0.6" in line
+    assert "0xLee" in line

@@ -1,10 +1,11 @@
 """What came of each copy: its result beside the leader's own, and what following cost.
 
 Reads a folded state; it decides nothing and is not asked while trading. A copy's result is the cash
-of its BUY and of all sales that left it, fees in, and the rest at its payout or, before that, at the
-bid, whether it is still held, redeemed or was flattened. The leader's result is that of the very purchases it answers to: what their shares
-brought, and what is left of them at the same price, from the moment we copied. Without their fees,
-which are not seen. Shares that left without a trade count at the newest price the leader traded at.
+of its BUY and of all sales that left it, fees in, and the rest at its payout or, before that, at
+the bid, whether it is still held, redeemed or was flattened. The leader's result is that of the
+very purchases it answers to, from the moment we copied: what their shares brought, and what is left
+of them at the same price. Without their fees, which are not seen. Shares that left without a trade
+count at the newest price the leader traded at.
 """
 
 from __future__ import annotations

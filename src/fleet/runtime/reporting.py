@@ -64,6 +64,12 @@ class Reporter:
                         "FORECAST FAILED", market=self._question(event.market_id),
                         forecaster=event.forecaster, reason=event.reason,
                     )  # fmt: skip
+                case ev.CopyRefused():
+                    self._log.info(
+                        "COPY REFUSED", reason=event.reason.value, detail=event.detail,
+                        market=self.name(event.instrument_id), leader=event.wallet,
+                        trades=len(event.sightings),
+                    )  # fmt: skip
                 case ev.OrderRejected():
                     self._log.info(
                         "ORDER REJECTED", order=event.client_order_id, reason=event.reason
