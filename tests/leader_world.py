@@ -1,4 +1,4 @@
-"""A followed chain for tests: anvil with a contract that emits the venue's events, and a listener."""
+"""A followed chain for tests: anvil, a contract that emits the venue's events, a listener."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ class Anvil:
     def transaction(self, name: str, *values: Any, gas: int = 40_000_000) -> dict[str, str]:
         exchange = name in {"matchOrders", "fills", "filledV1"}
         return {
-            "from": self.account, "to": self.contract if exchange else self.ledger, "data": call_data(name, *values),
-            "gas": hex(gas),
+            "from": self.account, "to": self.contract if exchange else self.ledger,
+            "data": call_data(name, *values), "gas": hex(gas),
         }  # fmt: skip
 
     async def send(self, name: str, *values: Any, gas: int = 40_000_000) -> str:

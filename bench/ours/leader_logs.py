@@ -2,9 +2,9 @@
 
 The node is a process of its own on loopback that speaks JSON-RPC over a websocket. ``p50_us`` and
 ``p99_us``: COUNT fills of a followed wallet, one every 2 ms, each from the moment before the node
-sends it to the moment its ``LeaderTraded`` is in the sink (both on the machine's monotonic clock, so
-the sender's own work and the loopback are in it). ``block_ms``: 10,000 of them sent at once, from the
-first departure to the last fact; ``block_cpu_us`` what one costs us. ``web3_block_ms`` is the same
+sends it to the moment its ``LeaderTraded`` is in the sink (both on the machine's monotonic clock,
+so the sender's own work and the loopback are in it). ``block_ms``: 10,000 of them sent at once,
+from the first departure to the last fact; ``block_cpu_us`` what one costs us. ``web3_block_ms`` is the same
 block through web3.py's LogsSubscription, whose handler does nothing.
 
 Run by bench/run.py: ``leader_logs.py COUNT``; ``leader_logs.py serve COUNT`` is the node.

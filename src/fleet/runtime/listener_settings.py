@@ -58,8 +58,8 @@ class ListenerEnv:
         "ELITE_VERIFY_BLOCKS",
         blocks,
         "8",
-        "after how many blocks what the node told is read again and compared (each time costs six"
-        " requests or so)",
+        "after how many blocks what the node told is read again and compared (each time costs seven"
+        " requests)",
     )
     head_age_s: int = setting(
         "ELITE_HEAD_AGE_S",

@@ -1,8 +1,8 @@
 """The slow check: what the Data API says followed wallets did, against what the chain showed us.
 
-``/v2/activity`` is up to 15 s old and a second opinion from another machine. A row whose transaction
-nobody told is never copied from here: it is counted, logged once, and its block is read again, which
-is tried again in the next round if no node could be asked.
+``/v2/activity`` is up to 15 s old and a second opinion from another machine. A row whose
+transaction nobody told is never copied from here: it is counted, logged once, and its block is read
+again, which is tried again in the next round if no node could be asked.
 
 Only trades and the moves of tokens are looked at; rewards and deposits are none of our business.
 """

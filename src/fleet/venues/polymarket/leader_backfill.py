@@ -4,7 +4,8 @@ How many blocks one ``eth_getLogs`` may span differs from provider to provider (
 blocks, or so many results) and is told only as an error. So a refused range is halved, down to one
 block, and grows again by doubling. An answer with a log that cannot be read is no answer.
 
-Must not guess: that a node does not know a block or receipt is ``NodeBehind``, never "there is none".
+Must not guess: that a node does not know a block or receipt is ``NodeBehind``, never "there is
+none".
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fleet.venues.polymarket.chain_node import NodeRefused
 from fleet.venues.polymarket.leader_blocks import Block, Head
 from fleet.venues.polymarket.leader_logs import ChainLog, LogMalformed
 from fleet.venues.polymarket.rpc_socket import RpcSocket
-from fleet.venues.port import AnswerInvalid, VenueError
+from fleet.venues.port import AnswerInvalid, TransportFailed, VenueError
 
 STEP_FIRST: Final = 500
 STEP_MAX: Final = 2_000
@@ -90,9 +91,12 @@ class ChainReads:
             except NodeRefused:
                 if top == low:
                     raise
-                self._state.step = max(1, (top - low + 1) // 2)
-                self._state.halved += 1
+                self._halve(low, top)
                 continue
+            except TransportFailed:
+                # Too slow, or more than a frame may hold: less of it over the next connection.
+                self._halve(low, top)
+                raise
             for log in (log for answer in answers for log in answer):
                 if low <= self._number(log) <= top:
                     found[log.sighting_id] = log
@@ -123,6 +127,10 @@ class ChainReads:
                 self._state.malformed += 1
                 raise AnswerInvalid(f"{self._socket.what}: a log: {error}") from error
         return found
+
+    def _halve(self, low: int, top: int) -> None:
+        self._state.step = max(1, (top - low + 1) // 2)
+        self._state.halved += 1
 
     def _number(self, log: ChainLog) -> int:
         try:

@@ -14,7 +14,7 @@ such logs, and nothing is ever guessed from them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -74,6 +74,10 @@ class ChainLog(msgspec.Struct, frozen=True, rename="camel", kw_only=True, gc=Fal
         return f"{self.transaction_hash.lower()}:{quantity(self.log_index)}"
 
 
+def _exchanges() -> tuple[str, ...]:
+    return tuple(exchange_address(POLYGON, kind) for kind in Exchange)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaderContracts:
     """Whose logs are believed. The defaults are Polygon's; a test listens to contracts of its own.
@@ -81,7 +85,7 @@ class LeaderContracts:
     The V1 exchanges have not traded since 2026-04-28; name them to read history.
     """
 
-    exchanges: tuple[str, ...] = tuple(exchange_address(POLYGON, kind) for kind in Exchange)
+    exchanges: tuple[str, ...] = field(default_factory=_exchanges)
     exchanges_v1: tuple[str, ...] = ()
     ledgers: tuple[str, ...] = (Contract.CTF.address, Contract.POSITION_MANAGER.address)
     adapters: tuple[str, ...] = (

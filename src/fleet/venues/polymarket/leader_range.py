@@ -35,7 +35,7 @@ class RangeReader:
         self._log = logs.get("leaders")
 
     async def settle(self, reads: ChainReads, low: int) -> int:
-        """Read from ``low`` to the head and commit; how many were told that lay ``LAG_BLOCKS`` deep.
+        """Read from ``low`` to the head and commit; how many told lay ``LAG_BLOCKS`` deep.
 
         Raises ``ChainMoved`` or ``NodeBehind`` if it must be tried again, else ``VenueError``.
         """
@@ -64,7 +64,7 @@ class RangeReader:
     async def _piece(self, reads: ChainReads, low: int, high: int, end: Block | None) -> int:
         """Read one piece and commit it, with its headers if ``end``, its last block, is given."""
         tracker = self._tracker
-        run = [] if end is None else await reads.run(low, end)
+        run = [] if end is None else self._known_run(low, end) or await reads.run(low, end)
         blocks = {block.number: block for block in run}
         told = await reads.logs(low, high)
         if run:
@@ -101,11 +101,19 @@ class RangeReader:
         found = await self._moves(reads, receipt, times)
         self._tracker.commit_moves(transaction, block_hash, found)
 
+    def _known_run(self, low: int, end: Block) -> list[Block]:
+        """The run as the window has it, if it ends in ``end``: parents make the rest the same."""
+        window = self._tracker.window
+        last = window.at(end.number)
+        if last is None or last.hash != end.hash or low < window.low:
+            return []
+        return [block for n in range(low, end.number + 1) if (block := window.at(n)) is not None]
+
     async def _agreed(self, reads: ChainReads, low: int, head: Block) -> int:
-        """The first block to read: ``low``, or after the newest block the node has as we have it."""
+        """The first block to read: ``low``, or after the newest block the node has as we do."""
         window = self._tracker.window
         number = min(low - 1, window.tip, head.number)
-        if not len(window) or number < window.low:
+        if not len(window) or number < window.low or self._known_run(low, head):
             return low
         while number >= window.low:
             known = window.at(number)
