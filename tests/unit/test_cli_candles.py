@@ -72,24 +72,45 @@ def test_download_list_and_check(
         "  70 bars added in 1 pages",
     ]
     assert told.err == ""
-    assert main(["candles", "list"]) == 0
+    assert main(["candles", "list", "--url", venue.url]) == 0
     line = capsys.readouterr().out.split()
     assert line[:4] == ["BINANCE:ETHUSDT", "1m", "70", "bars"]
-    assert main(["candles", "check", "ETHUSDT", "--interval", "5m"]) == 0
+    assert main(["candles", "check", "ETHUSDT", "--interval", "5m", "--url", venue.url]) == 0
     assert "5m: 14 bars" in capsys.readouterr().out
-    files = [path.relative_to(home).as_posix() for path in home.rglob("*.parquet")]
-    assert files == ["var/candles/BINANCE/ETHUSDT/1m/2024.parquet"]
+
+
+def test_another_host_has_a_cache_of_its_own_and_its_bars_say_so(
+    home: Path, venue: BinanceServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = venue.url.removeprefix("http://")
+    assert download(venue) == 0
+    (file,) = home.rglob("*.parquet")
+    folder = f"var/candles-{host.replace(':', '-')}"
+    assert file.relative_to(home).as_posix() == f"{folder}/BINANCE/ETHUSDT/1m/2024.parquet"
+    capsys.readouterr()
+    assert main(["candles", "list"]) == 0
+    assert "nothing is cached" in capsys.readouterr().out
+    note = f"! candles of {host}, not of the venue itself: nobody traded at them"
+    assert main(["candles", "check", "ETHUSDT", "--interval", "1m", "--url", venue.url]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == note
+    moved = file.rename(home / "ETHUSDT_1m.parquet")
+    assert main(["candles", "check", str(moved)]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == note
+    assert main(["candles", "list", "--url", "localhost"]) == 2
+    assert "is no address" in capsys.readouterr().err
 
 
 def test_as_json(home: Path, venue: BinanceServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert download(venue, "--json") == 0
     (told,) = json.loads(capsys.readouterr().out)
-    cached = CandleCache(home / "var" / "candles").load("BINANCE", "ETHUSDT", MINUTE)
+    cached = CandleCache.under(home / "var", venue.url).load("BINANCE", "ETHUSDT", MINUTE)
     assert cached is not None
     assert (told["bars"], told["added"], told["digest"]) == (70, 70, cached.digest)
-    assert main(["candles", "list", "--json"]) == 0
+    assert main(["candles", "list", "--json", "--url", venue.url]) == 0
     assert json.loads(capsys.readouterr().out)[0]["bars"] == 70
-    assert main(["candles", "check", "ETHUSDT", "--interval", "1m", "--json"]) == 0
+    assert (
+        main(["candles", "check", "ETHUSDT", "--interval", "1m", "--json", "--url", venue.url]) == 0
+    )
     assert json.loads(capsys.readouterr().out)["usable"] is True
 
 

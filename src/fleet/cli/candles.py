@@ -55,7 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                          help="forget what is cached of it first")  # fmt: skip
     brought.add_argument("--drop-bad", action="store_true",
                          help="leave out bars no market can have made")  # fmt: skip
-    brought.add_argument("--url", default="", help="another host, such as a local server")
     shown = verbs.add_parser("list", help="what is cached")
     check = verbs.add_parser("check", help="report what is wrong with a series")
     check.add_argument("target", metavar="FILE|SYMBOL",
@@ -69,6 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         verb.add_argument("--interval", default="",
                           help=f"such as 1m, 15m, 1h, 1d (default {INTERVAL})")  # fmt: skip
     for verb in (brought, shown, check):
+        verb.add_argument("--url", default="",
+                          help="another host; it has a cache of its own")  # fmt: skip
         verb.add_argument("--json", action="store_true", help="one JSON document instead of lines")
 
 
@@ -79,8 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     from fleet.research.intervals import CandlesError
 
     paths = Paths(root=fleet_root())
-    cache = CandleCache(paths.var / "candles")
     try:
+        cache = CandleCache.under(paths.var, arguments.url)
         match arguments.verb:
             case "download":
                 environment = {**read_env_file(paths.env_file, dotenv_values), **os.environ}

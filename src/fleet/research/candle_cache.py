@@ -7,17 +7,23 @@ holds a kernel lock; readers need none. Each file names its symbol, exchange, in
 What is stored was closed and passed ``candle_quality.settle``; a bar that comes again with other
 numbers is *revised*: the newer one wins and is counted, unless its close differs so much that
 history was restated (a split), which only a download from scratch can cure.
+
+Another host than the venue's own (a testnet, the local server) has a cache of its own beside it,
+``var/candles-HOST``, and the source of its bars names the host: prices nobody traded at must not
+be mistaken for a market's.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import numpy as np
 import polars as pl
@@ -29,6 +35,7 @@ from fleet.research.intervals import SECOND, CandlesError, format_interval, pars
 from fleet.research.series import Candles
 
 COLUMNS: Final = ("open", "high", "low", "close", "volume")
+ELSEWHERE: Final = " at "
 RESTATED: Final = 0.005
 """A stored close and the same bar's close now that differ by more than this are not late trades
 but another history: the smallest usual split (5 for 4) moves it by 20 %, a late trade by cents."""
@@ -58,9 +65,26 @@ class Merged:
 class CandleCache:
     """The series of one directory."""
 
-    def __init__(self, root: Path) -> None:
-        """Use ``root`` (``var/candles``); nothing is made before something is stored."""
+    def __init__(self, root: Path, host: str = "") -> None:
+        """Use ``root``; nothing is made before something is stored. ``host`` if not the venue's."""
         self.root = root
+        self._host = host
+
+    @classmethod
+    def under(cls, var: Path, url: str = "") -> CandleCache:
+        """The cache of the venues themselves, or of another host at ``url``."""
+        host = urlsplit(url).netloc
+        if url and not host:
+            raise CandlesError(f"{url!r} is no address; write it like http://127.0.0.1:8790")
+        if not host:
+            return cls(var / "candles")
+        return cls(var / f"candles-{re.sub(r'[^A-Za-z0-9.]', '-', host)}", host)
+
+    def source(self, exchange: str) -> str:
+        """What candles of an exchange say of where they come from."""
+        return f"cache:{plain_symbol(exchange)}" + (
+            f"{ELSEWHERE}{self._host}" if self._host else ""
+        )
 
     def folder(self, exchange: str, symbol: str, interval_ns: int) -> Path:
         """Where one series lies. Raises ``CandlesError`` for names that are none."""
@@ -78,7 +102,7 @@ class CandleCache:
         try:
             return rows.candles(
                 symbol=plain_symbol(symbol), exchange=plain_symbol(exchange),
-                interval_ns=interval_ns, source=f"cache:{plain_symbol(exchange)}",
+                interval_ns=interval_ns, source=self.source(exchange),
             )  # fmt: skip
         except ValueError as error:
             raise CandlesError(f"{error}: {_cure(files[0].parent)}") from error

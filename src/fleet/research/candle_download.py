@@ -213,7 +213,7 @@ class _Work:
             return
         candles, _ = settle(
             rows, symbol=plain_symbol(self._symbol), exchange=self._source.exchange,
-            interval_ns=self._interval_ns, source=f"download:{self._source.exchange}",
+            interval_ns=self._interval_ns, source=self._cache.source(self._source.exchange),
             drop_bad=self._drop_bad,
         )  # fmt: skip
         merged = self._cache.store(candles)

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from fleet.research.candle_cache import CandleCache
+from fleet.research.candle_cache import ELSEWHERE, CandleCache
 from fleet.research.candle_files import plain_symbol, read_file
 from fleet.research.candle_quality import Quality, inspect, settle
 from fleet.research.candle_rows import Rows
@@ -268,4 +268,8 @@ def _loaded(candles: Candles, notes: tuple[str, ...]) -> Loaded:
 
 
 def _notes(candles: Candles) -> tuple[str, ...]:
-    return (SYNTHETIC_NOTE,) if candles.synthetic else ()
+    """What has to be said of where they come from."""
+    if candles.synthetic:
+        return (SYNTHETIC_NOTE,)
+    host = candles.source.partition(ELSEWHERE)[2]
+    return (f"candles of {host}, not of the venue itself: nobody traded at them",) if host else ()
