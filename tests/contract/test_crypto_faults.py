@@ -5,12 +5,26 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from fleet.clock import LiveClock
 from fleet.domain import events as ev
-from fleet.domain.commands import ClientOrderId, TimeInForce
+from fleet.domain.commands import (
+    Approved,
+    BundleId,
+    ClientOrderId,
+    Purpose,
+    SubmitOrder,
+    TimeInForce,
+)
 from fleet.domain.instruments import Side
-from fleet.domain.units import SCALE, Price, Qty
-from fleet.sandbox.binance.server import KEY, SECRET, UID
+from fleet.domain.units import SCALE, Price, Qty, parse_cash
+from fleet.sandbox.binance.server import KEY, SECRET, UID, BinanceServer, BinanceSettings
+from fleet.sandbox.binance.symbols import DEFAULT_SYMBOLS
+from fleet.venues.account import AccountQuery
+from fleet.venues.crypto.catalog import load_catalog
+from fleet.venues.crypto.client import BinanceClient
 from fleet.venues.crypto.credentials import ApiCredentials
+from fleet.venues.crypto.execution import CryptoVenue, VenueSettings
+from fleet.venues.crypto.hosts import sandbox_hosts
 from fleet.venues.crypto.orders import ABSENT, wire_id
 from fleet.venues.port import AnswerInvalid
 from tests.contract.crypto_bench import SYMBOL, CryptoBench
@@ -19,6 +33,10 @@ from tests.contract.execution_clauses import laws
 BUY, SELL, GTC = Side.BUY, Side.SELL, TimeInForce.GTC
 ASK, BID = Price(51 * SCALE // 100), Price(49 * SCALE // 100)
 SIX = Qty(6 * SCALE)
+NOTHING = AccountQuery(
+    open_orders=frozenset(), known_trades=frozenset(), unsettled_trades=frozenset(),
+    pending_operations=frozenset(),
+)  # fmt: skip
 Story = Callable[[CryptoBench], Awaitable[None]]
 
 
@@ -251,3 +269,53 @@ def test_a_wire_id_is_a_function_of_journal_and_order_and_fits_the_venue() -> No
     assert len({one, wire_id("j", ClientOrderId("o2")), wire_id("k", ClientOrderId("o1"))}) == 3
     assert len(one) <= 36
     assert one.isalnum()
+
+
+def test_bots_that_share_an_account_keep_books_of_their_parts() -> None:
+    """Two journals, one symbol each, 4,000 and 3,000 of the account's 10,000 dollars."""
+
+    async def run() -> None:
+        symbols = DEFAULT_SYMBOLS[1:]
+        server = BinanceServer(
+            BinanceSettings(symbols=symbols, still=True, minutes=5, seconds=5), LiveClock()
+        )
+        hosts = sandbox_hosts(await server.start())
+        venues = []
+        try:
+            for spec, text in zip(symbols, ("4000", "3000"), strict=True):
+                price = spec.units("price")
+                server.exchange.markets[spec.symbol].write([], [(price, 100 * SCALE)])
+                client = BinanceClient(hosts, ApiCredentials(KEY, SECRET))
+                catalog = await load_catalog(client, [spec.symbol])
+                told: list[ev.Event] = []
+                venue = CryptoVenue(
+                    client=client, catalog=catalog, journal_id=spec.symbol,
+                    journal=lambda facts: True, sink=told.extend, on_failure=pytest.fail,
+                    adopted_ns=LiveClock().now_ns(),
+                    settings=VenueSettings(allocation=parse_cash(text)),
+                )  # fmt: skip
+                venues.append((venue, catalog, told, parse_cash(text), price))
+                await venue.start()
+                opened = (await venue.account(NOTHING)).facts[0]
+                assert isinstance(opened, ev.CashDeposited)
+                assert opened.amount == parse_cash(text)
+            for number, (venue, catalog, told, _, price) in enumerate(venues):
+                (token,) = catalog.rules
+                venue.submit(Approved(SubmitOrder(
+                    client_order_id=ClientOrderId("o1"), bundle_id=BundleId("b"), leg=0,
+                    purpose=Purpose.LEG, instrument_id=token, side=BUY, price=Price(price),
+                    qty=Qty((number + 1) * SCALE), tif=TimeInForce.FAK, ts=1,
+                )))  # fmt: skip
+                while not told or not isinstance(told[-1], ev.OrderCanceled):
+                    await venue.look()
+            for number, (venue, catalog, _, part, price) in enumerate(venues):
+                truth = await venue.account(NOTHING)
+                (token,) = catalog.rules
+                assert truth.cash == part - (number + 1) * price
+                assert truth.tokens == {token: (number + 1) * SCALE * 999 // 1_000}
+        finally:
+            for venue, *_ in venues:
+                await venue.stop()
+            await server.stop()
+
+    asyncio.run(asyncio.wait_for(run(), 30))

@@ -22,6 +22,7 @@ from fleet.sandbox.binance.symbols import ApiError, shown
 WEIGHT_LIMIT: Final = 6_000
 ORDERS_LIMIT: Final = 100
 MINUTE_MS: Final = 60_000
+DAY_MS: Final = 1_440 * MINUTE_MS
 AHEAD_MS: Final = 1_000
 HANG_S: Final = 3_600.0
 SLOW_S: Final = 0.3
@@ -280,21 +281,28 @@ class RestRoutes:
         return [_row(order) for order in self._mine(params, trader) if order.open]
 
     def _all_orders(self, params: Params, trader: Trader | None) -> Any:
-        limit, begin = min(int(params.get("limit", 500)), 1_000), int(params.get("orderId", 0))
-        since = int(params.get("startTime", 0))
-        rows = [o for o in self._mine(params, trader) if o.order_id >= begin and o.time_ms >= since]
-        return [_row(order) for order in rows[:limit]]
+        """Orders from an id on, or of a day at most, or the most recent."""
+        since, until = _span(params)
+        rows = [o for o in self._mine(params, trader) if since <= o.time_ms <= until]
+        if "orderId" in params:
+            rows = [o for o in rows if o.order_id >= int(params["orderId"])]
+        limit = min(int(params.get("limit", 500)), 1_000)
+        first = "orderId" in params or "startTime" in params
+        return [_row(order) for order in (rows[:limit] if first else rows[-limit:])]
 
     def _my_trades(self, params: Params, trader: Trader | None) -> Any:
+        """Matches of an order, from an id on, of a day at most, or the most recent."""
         mine = {o.order_id for o in self._mine(params, trader)}
-        limit, begin = min(int(params.get("limit", 500)), 1_000), int(params.get("fromId", 0))
-        since, wanted = int(params.get("startTime", 0)), int(params.get("orderId", 0))
+        since, until = _span(params)
+        begin, wanted = int(params.get("fromId", 0)), int(params.get("orderId", 0))
         rows = [
             m for m in self.exchange.ledger.matches
-            if m.order_id in mine and m.id >= begin and m.time_ms >= since
+            if m.order_id in mine and m.id >= begin and since <= m.time_ms <= until
             and wanted in {0, m.order_id}
         ]  # fmt: skip
-        return [_match(match) for match in rows[:limit]]
+        limit = min(int(params.get("limit", 500)), 1_000)
+        first = "fromId" in params or "startTime" in params
+        return [_match(match) for match in (rows[:limit] if first else rows[-limit:])]
 
     # --- the operator's ------------------------------------------------------------------------
 
@@ -302,6 +310,16 @@ class RestRoutes:
         """Turn a fault on. Raises ``ValueError``."""
         self.faults.add(Fault(**asked))
         return {"on": [fault.name for fault in self.faults.on]}
+
+
+def _span(params: Params) -> tuple[int, int]:
+    """Start and end in milliseconds. Raises ``ApiError`` -1127 for more than a day."""
+    since, until = int(params.get("startTime", 0)), int(params.get("endTime", 1 << 62))
+    if {"startTime", "endTime"} <= params.keys() and until - since > DAY_MS:
+        raise ApiError(-1127, "More than 24 hours between startTime and endTime.")
+    if "startTime" in params and "endTime" not in params:
+        until = since + DAY_MS
+    return since, until
 
 
 def _one(trader: Trader | None) -> Trader:

@@ -27,7 +27,7 @@ from fleet.domain.instruments import InstrumentId, Side
 from fleet.domain.units import Cash, Price, Qty, format_units, notional_down, notional_up, parse_qty
 from fleet.venues.account import AccountQuery, AccountTruth
 from fleet.venues.crypto.catalog import SymbolRules
-from fleet.venues.crypto.client import ORDER_PAGE, PAGE, BinanceClient
+from fleet.venues.crypto.client import PAGE, BinanceClient
 from fleet.venues.crypto.orders import OrderDesk, Phase
 from fleet.venues.crypto.wire import AccountRow, TradeRow, exact
 from fleet.venues.port import AnswerInvalid
@@ -66,18 +66,20 @@ class Account:
         self._deposits = set(deposits)
         self._allocation = allocation
         self._trades: dict[InstrumentId, list[TradeRow]] = {token: [] for token in rules}
-        self._orders_from: dict[InstrumentId, int] = dict.fromkeys(rules, 0)
+        self._next_trade: dict[InstrumentId, int] = dict.fromkeys(rules, 0)
         self._strange: dict[InstrumentId, set[int]] = {token: set() for token in rules}
 
     async def survey(self, tokens: Iterable[InstrumentId]) -> None:
         """Read the new matches of some symbols and show them to the desk. Raises ``VenueError``."""
         for token in tokens:
             symbol = self._rules[token].symbol
-            known = self._trades[token]
             while True:
-                from_id = known[-1].id + 1 if known else None
-                page = await self._client.trades(symbol, since_ms=self._since_ms, from_id=from_id)
-                known += page
+                page = await self._client.trades(symbol, from_id=self._next_trade[token])
+                # What was before the journal is in its opening balances.
+                self._trades[token] += [row for row in page if row.time >= self._since_ms]
+                self._next_trade[token] = max(
+                    [self._next_trade[token], *(row.id + 1 for row in page)]
+                )
                 if len(page) < PAGE:
                     break
             await self._name_orders(token)
@@ -86,26 +88,16 @@ class Account:
         """Find out whose orders the matches are of, and show them to the desk."""
         symbol, desk = self._rules[token].symbol, self._desk
         strange = self._strange[token]
-
-        def nameless() -> bool:
-            return any(
-                desk.of_order(symbol, row.order_id) is None and row.order_id not in strange
-                for row in self._trades[token]
-            )
-
-        while nameless():
-            begin = self._orders_from[token]
-            orders = await self._client.orders(symbol, since_ms=self._since_ms, from_id=begin)
+        while nameless := {
+            row.order_id for row in self._trades[token]
+            if desk.of_order(symbol, row.order_id) is None
+        } - strange:  # fmt: skip
+            orders = await self._client.orders(symbol, from_id=min(nameless))
             for order in orders:
                 if desk.bind(symbol, order) is None:
                     strange.add(order.order_id)
-                self._orders_from[token] = max(self._orders_from[token], order.order_id + 1)
-            if len(orders) < ORDER_PAGE:
-                strange |= {
-                    row.order_id for row in self._trades[token]
-                    if desk.of_order(symbol, row.order_id) is None
-                }  # fmt: skip
-                break
+            if not nameless & {order.order_id for order in orders}:
+                raise AnswerInvalid(f"{symbol}: orders {sorted(nameless)[:3]} have no order row")
         now_ns = self._client.venue_ns()
         for row in self._trades[token]:
             tracked = desk.of_order(symbol, row.order_id)

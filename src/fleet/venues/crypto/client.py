@@ -217,24 +217,21 @@ class BinanceClient:
         return answer.get("spotBNBBurn", False)
 
     async def trades(
-        self, symbol: str, *, since_ms: int = 0, from_id: int | None = None, order_id: int = 0
+        self, symbol: str, *, from_id: int = 0, order_id: int = 0
     ) -> list[wire.TradeRow]:
-        """Our matches, oldest first: of an order (weight 5), from an id, or since a time (20)."""
+        """Our matches, oldest first: of an order (weight 5), or from an id on (20).
+
+        By id and not by time: a span of time may not exceed 24 hours.
+        """
         asked: dict[str, Any] = {"symbol": symbol, "limit": PAGE}
-        if order_id:
-            asked["orderId"] = order_id
-        elif from_id is not None:
-            asked["fromId"] = from_id
-        else:
-            asked["startTime"] = since_ms
+        asked |= {"orderId": order_id} if order_id else {"fromId": from_id}
         return await self._read(
             "private", "myTrades", asked, list[wire.TradeRow], 5 if order_id else 20
         )
 
-    async def orders(self, symbol: str, *, since_ms: int, from_id: int = 0) -> list[wire.OrderRow]:
-        """Our orders of a symbol, oldest first: since a time, or from an id. Weight 20."""
-        asked: dict[str, Any] = {"symbol": symbol, "limit": ORDER_PAGE}
-        asked |= {"orderId": from_id} if from_id else {"startTime": since_ms}
+    async def orders(self, symbol: str, *, from_id: int) -> list[wire.OrderRow]:
+        """Our orders of a symbol from an id on, oldest first. Weight 20."""
+        asked = {"symbol": symbol, "limit": ORDER_PAGE, "orderId": from_id}
         return await self._read("private", "allOrders", asked, list[wire.OrderRow], 20)
 
     async def open_orders(self, symbol: str) -> list[wire.OrderRow]:
