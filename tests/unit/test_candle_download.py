@@ -147,6 +147,22 @@ def test_a_stretch_without_bars_longer_than_a_page_is_passed(cache: CandleCache)
     assert "3,190 bars missing" in found.quality.lines()[1]
 
 
+def test_an_exchange_that_answers_with_its_newest_bars_whatever_is_asked(
+    cache: CandleCache,
+) -> None:
+    class Newest(BinanceServer):
+        """As Kraken with its 720 bars: a start in the past does not reach further back."""
+
+        async def _klines(self, request: Any) -> Any:
+            query = {**request.query, "startTime": str(int(self.bars[-50][0]))}
+            return await super()._klines(request.clone(rel_url=request.rel_url.with_query(query)))
+
+    server = Newest(made(100), now_ms=START_MS + 300 * 60_000, page=1_000)
+    found = brought(server, cache)
+    assert bars_of(found.candles) == made(100)[50:]
+    assert len(server.asked) == 2  # The second time nothing is new, and that is an end.
+
+
 @pytest.mark.parametrize("fault", [429, 418, 500, 503, "drop"])
 def test_failures_that_pass_are_tried_again(cache: CandleCache, fault: int | str) -> None:
     server = binance(100)

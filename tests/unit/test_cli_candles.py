@@ -100,6 +100,14 @@ def test_another_host_has_a_cache_of_its_own_and_its_bars_say_so(
     assert "is no address" in capsys.readouterr().err
 
 
+def test_a_venue_without_older_bars_is_told(
+    home: Path, venue: BinanceServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert download(venue, "--since", "2023-06-01") == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1] == "  nothing before 2024-01-01 00:00: the venue has no older bars"
+
+
 def test_as_json(home: Path, venue: BinanceServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert download(venue, "--json") == 0
     (told,) = json.loads(capsys.readouterr().out)

@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _download(
     arguments: argparse.Namespace, cache: CandleCache, environment: dict[str, str]
 ) -> int:
-    from fleet.research.intervals import CandlesError, parse_interval
+    from fleet.research.intervals import CandlesError, format_time, parse_interval
 
     interval_ns = parse_interval(arguments.interval or INTERVAL)
     failed = 0
@@ -122,6 +122,9 @@ def _download(
         told.append(_summary(found))
         if not arguments.json:
             _tell(found)
+            first_ns = int(found.candles.ts[0])
+            if arguments.since is not None and first_ns >= arguments.since + NS_PER_DAY:
+                print(f"  nothing before {format_time(first_ns)}: the venue has no older bars")
     if arguments.json:
         print(json.dumps(told, indent=1))
     return EXIT_FAILED if failed else EXIT_OK
