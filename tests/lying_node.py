@@ -1,7 +1,7 @@
 """A node that speaks real JSON-RPC over a real websocket and cannot be trusted.
 
-It keeps a chain of its own, made by a seed: leaders' fills and others', forks of up to five blocks.
-It leaves logs out of its subscriptions, repeats and delays them, sends them before or after their
+It keeps a chain of its own, made by a seed: fills and transfers of leaders and others, forks of up
+to five blocks. It leaves logs out of its subscriptions, repeats and delays them, sends them before or after their
 heads, takes logs back with ``removed`` or silently, refuses ranges that are too long, hangs up, and
 may leave a log out of ``eth_getLogs`` too. ``truth`` is what the chain says at the end.
 """
@@ -18,7 +18,7 @@ import msgspec
 from aiohttp import WSMsgType, web
 from eth_abi.abi import encode as abi_encode
 
-from fleet.venues.polymarket.leader_logs import ORDER_FILLED
+from fleet.venues.polymarket.leader_logs import ORDER_FILLED, TRANSFER_SINGLE
 from tests.leader_world import ALICE, BOB, CHAIN, MALLORY, topic
 
 EXCHANGE = "0x" + "e1" * 20
@@ -71,7 +71,7 @@ class FakeChain:
         self._count += 1
         parent = self.blocks[-1].hash if self.blocks else "0x" + "00" * 32
         number, name = len(self.blocks), f"0x{self._count:064x}"
-        drawn = [self._fill() for _ in range(fills)]
+        drawn = [self._move() if self.rng.random() < 0.2 else self._fill() for _ in range(fills)]
         while self._dropped and self.rng.random() < 0.5:
             drawn.insert(self.rng.randrange(len(drawn) + 1), self._dropped.pop())
         logs = tuple(
@@ -109,12 +109,24 @@ class FakeChain:
             "transactionHash": f"0x{self.rng.getrandbits(256):064x}",
         }
 
+    def _move(self) -> dict[str, Any]:
+        """A transfer between a followed wallet and another."""
+        self._count += 1
+        parties = [self.rng.choice((ALICE, BOB)), MALLORY]
+        self.rng.shuffle(parties)
+        return {
+            "address": LEDGER,
+            "topics": [TRANSFER_SINGLE, topic(MALLORY), *(topic(one) for one in parties)],
+            "data": "0x" + abi_encode(("uint256", "uint256"), (self._count, 10**6)).hex(),
+            "transactionHash": f"0x{self.rng.getrandbits(256):064x}",
+        }
+
     def truth(self) -> set[str]:
-        """Ids of the followed wallets' fills on the chain as it is."""
+        """Ids of the followed wallets' fills and moves on the chain as it is."""
         followed = {topic(ALICE), topic(BOB)}
         return {
             id_of(log) for block in self.blocks for log in block.logs
-            if log["topics"][2] in followed
+            if log["topics"][2] in followed or log["topics"][0] == TRANSFER_SINGLE
         }  # fmt: skip
 
 

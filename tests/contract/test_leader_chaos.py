@@ -86,7 +86,7 @@ def test_each_trade_is_told_once_net_of_what_was_undone() -> None:
         happened += asyncio.run(history(seed))
     # A history in which nothing went wrong proves nothing.
     for what in (
-        "trades", "undone", "remined", "duplicates", "removed", "forks", "omitted", "reconnects",
+        "trades", "moves", "undone", "remined", "duplicates", "removed", "forks", "omitted", "reconnects",
         "ranges_halved", "refused",
     ):  # fmt: skip
         assert happened[what] > 0, f"{what} never happened"
@@ -168,5 +168,28 @@ def test_another_chains_node_is_refused_with_the_cure() -> None:
             await asyncio.wait({task})
             assert "correct ELITE_RPC_WS_URLS" in one.problem
             assert not heard.facts
+
+    asyncio.run(scene())
+
+
+def test_what_the_slow_check_names_is_read_again_and_told() -> None:
+    async def scene() -> None:
+        chain, heard = FakeChain(8), Heard()
+        node, before = LyingNode(chain, Lies()), chain.truth()
+        async with serving(node) as urls:
+            async with listening(listener_of(urls, heard, contracts=CONTRACTS)) as one:
+                while not chain.truth() - before:
+                    block = chain.grow(3)
+                node.lies.hide |= chain.truth() - before
+                await node.tell(block)
+                await settled(chain, (node,), one)
+                assert not heard.facts
+                hidden = sorted(node.lies.hide)
+                node.lies.hide.clear()
+                name = hidden[0].partition(":")[0]
+                assert not one.knows(name)
+                await one.read_transaction(name)
+                await until(lambda: sorted(heard.told) == hidden)
+                assert one.knows(name)
 
     asyncio.run(scene())

@@ -224,3 +224,40 @@ def test_the_filter_is_by_owner() -> None:
     assert topic(ALICE) in LeaderLogs([ALICE]).filters()[0]["topics"][2]
     assert ORDER_FILLED in LeaderLogs([ALICE]).filters()[0]["topics"][0]
     assert AT in LeaderLogs([ALICE]).filters()[0]["address"]
+
+
+@pytest.mark.parametrize(
+    ("head", "doubt"),
+    [
+        (block(5), 3),
+        (block(2, "b", "a1"), 2),
+        (block(3, "b"), 2),
+        (block(3), None),
+        (block(2), None),
+    ],
+)
+def test_a_head_that_does_not_follow_puts_the_range_in_doubt(
+    head: Block, doubt: int | None
+) -> None:
+    tracker, _ = begun()
+    tracker.head(head, 7)
+    assert tracker.doubt == doubt
+
+
+def test_a_log_of_a_block_that_did_not_become_the_chain_is_looked_at_again() -> None:
+    tracker, heard = begun()
+    tracker.log(fill(3, "b"), 7)
+    assert len(heard.told) == 1
+    tracker.head(block(3), 8)
+    assert tracker.doubt == 3
+    tracker.commit([block(3)], [], 9, {})
+    assert not heard.told
+
+
+def test_a_log_older_than_what_is_remembered_is_not_told() -> None:
+    tracker, heard = begun()
+    tracker.sightings.floor = 2
+    tracker.log(fill(1), 7)
+    tracker.commit([block(1), block(2)], [trade_of(tracker, fill(1))], 8, {})
+    assert not heard.facts
+    assert tracker.counts.stale == 2

@@ -59,7 +59,8 @@ class RpcSocket:
     def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
         """Name the node; nothing is opened yet."""
         self.url: Final = url
-        self.what: Final = urlsplit(url).netloc
+        # Without user, path and query: that is where providers put the key.
+        self.what: Final = urlsplit(url).netloc.rpartition("@")[2]
         self.unreadable = 0
         """Frames that were no JSON-RPC."""
         self._timeout_s = timeout_s
