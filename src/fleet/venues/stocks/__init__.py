@@ -1,0 +1,1 @@
+"""US stocks at Alpaca through alpaca-py: catalogue, hours, orders, account and bars."""
