@@ -17,6 +17,7 @@ from fleet.domain.commands import (
 )
 from fleet.domain.instruments import Side
 from fleet.domain.units import SCALE, Price, Qty, parse_cash
+from fleet.sandbox.binance.ledger import Trader
 from fleet.sandbox.binance.server import KEY, SECRET, UID, BinanceServer, BinanceSettings
 from fleet.sandbox.binance.symbols import DEFAULT_SYMBOLS
 from fleet.venues.account import AccountQuery
@@ -239,6 +240,19 @@ def test_an_account_that_pays_in_bnb_is_refused_with_the_cure() -> None:
     async def story(bench: CryptoBench) -> None:
         bench.server.ledger.traders[0].bnb_fees = 1
         with pytest.raises(AnswerInvalid, match='"Use BNB to pay fees" off'):
+            await bench.crash()
+
+    play(story, window_ms=5_000, answer_s=5.0)
+
+
+def test_a_journal_is_not_continued_with_the_key_of_another_account() -> None:
+    async def story(bench: CryptoBench) -> None:
+        old = bench.server.ledger.traders[0]
+        bench.server.ledger.open_account(Trader(UID, "A" * 64, SECRET))
+        bench.server.ledger.open_account(Trader(2, old.key, SECRET))
+        with pytest.raises(
+            AnswerInvalid, match="is of account binance-1, the API key of binance-2"
+        ):
             await bench.crash()
 
     play(story, window_ms=5_000, answer_s=5.0)

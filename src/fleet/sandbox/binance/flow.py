@@ -1,4 +1,4 @@
-"""What moves the local Binance's prices: a seeded random walk, or candles played one a second.
+"""What moves the local Binance's prices: a seeded random walk, or candles played one a step.
 
 Each step writes five levels a side around the middle, lets resting orders fill that the market
 passed, and prints a trade or two. The same seed and steps bring the same prices.
@@ -6,16 +6,36 @@ passed, and prints a trade or two. The same seed and steps bring the same prices
 
 from __future__ import annotations
 
+import csv
 import random
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
-from fleet.domain.units import SCALE
+from fleet.domain.units import SCALE, parse_units
 from fleet.sandbox.binance.exchange import Exchange, SymbolMarket
 
 LEVELS: Final = 5
 Candle = tuple[int, int, int, int, int]
 """Open, high, low, close and volume at 1e-8."""
+
+
+def read_candles(file: Path) -> list[Candle]:
+    """Candles of a CSV as Binance publishes them: opening time, open, high, low, close, volume.
+
+    Raises ``ValueError`` naming the line for anything that is no candle.
+    """
+    candles: list[Candle] = []
+    with file.open(newline="") as lines:
+        for number, row in enumerate(csv.reader(lines), 1):
+            if number == 1 and not row[0].isdecimal():
+                continue  # A heading.
+            try:
+                opened, high, low, closed, volume = (parse_units(text) for text in row[1:6])
+            except ValueError as error:
+                raise ValueError(f"{file} line {number} is no candle: {error}") from None
+            candles.append((opened, high, low, closed, volume))
+    return candles
 
 
 class Flow:

@@ -33,7 +33,7 @@ from fleet.domain.commands import (
 )
 from fleet.domain.units import Cash, format_units
 from fleet.venues.account import AccountQuery, AccountTruth
-from fleet.venues.crypto.account import Account
+from fleet.venues.crypto.account import Account, other_accounts
 from fleet.venues.crypto.catalog import Catalog
 from fleet.venues.crypto.client import BinanceClient, BinanceRefused
 from fleet.venues.crypto.orders import EarlierOrder, OrderDesk, Phase, Tracked, wire_id
@@ -77,9 +77,10 @@ class CryptoVenue:
         self.desk = OrderDesk(
             catalog.rules.__getitem__, recv_window_ns=client.settings.recv_window_ms * NS_PER_MS
         )
+        self._deposits = tuple(deposits)
         self._account = Account(
             client, catalog.rules, self.desk, quote=catalog.quote, adopted_ns=adopted_ns,
-            deposits=deposits, allocation=self._settings.allocation,
+            deposits=self._deposits, allocation=self._settings.allocation,
         )  # fmt: skip
         self._queue: list[SubmitOrder] = []
         self._unsigned: set[ClientOrderId] = set()
@@ -109,6 +110,12 @@ class CryptoVenue:
         account = await self._client.account()
         if not account.can_trade:
             raise AnswerInvalid("the account may not trade; allow spot trading for its API key")
+        others = other_accounts(self._deposits, account.uid)
+        if others:
+            raise AnswerInvalid(
+                f"this journal is of account {', '.join(others)}, the API key of binance-"
+                f"{account.uid}; use the key of that account, or begin a new journal"
+            )
         if await self._client.pays_fees_in_bnb():
             raise AnswerInvalid(
                 "the account pays its fees in BNB, which this bot does not keep books of; turn "
