@@ -176,20 +176,23 @@ def test_what_the_slow_check_names_is_read_again_and_told() -> None:
     async def scene() -> None:
         chain, heard = FakeChain(8), Heard()
         node, before = LyingNode(chain, Lies()), chain.truth()
-        async with serving(node) as urls:
-            async with listening(listener_of(urls, heard, contracts=CONTRACTS)) as one:
-                while not chain.truth() - before:
-                    block = chain.grow(3)
-                node.lies.hide |= chain.truth() - before
-                await node.tell(block)
-                await settled(chain, (node,), one)
-                assert not heard.facts
-                hidden = sorted(node.lies.hide)
-                node.lies.hide.clear()
-                name = hidden[0].partition(":")[0]
-                assert not one.knows(name)
-                await one.read_transaction(name)
-                await until(lambda: sorted(heard.told) == hidden)
-                assert one.knows(name)
+        async with (
+            serving(node) as urls,
+            listening(listener_of(urls, heard, contracts=CONTRACTS)) as one,
+        ):
+            block = chain.grow(3)
+            while not chain.truth() - before:
+                block = chain.grow(3)
+            node.lies.hide |= chain.truth() - before
+            await node.tell(block)
+            await settled(chain, (node,), one)
+            assert not heard.facts
+            hidden = sorted(node.lies.hide)
+            node.lies.hide.clear()
+            name = hidden[0].partition(":")[0]
+            assert not one.knows(name)
+            await one.read_transaction(name)
+            await until(lambda: sorted(heard.told) == hidden)
+            assert one.knows(name)
 
     asyncio.run(scene())
