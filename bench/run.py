@@ -223,6 +223,12 @@ def measure_leaders(session: Session, count: int) -> None:
     session.put("leader_log_cpu_us", figure(found, "leaders", "block_cpu_us"), "leaders")
     theirs = figure(found, "leaders", "web3_block_ms")
     session.put("leader_block_vs_web3", ratio(theirs, block), "leaders")
+    (CHECKOUT / "var").mkdir(mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=CHECKOUT / "var") as disk:
+        found = session.turns({"copying": (ours, "copying.py", count, disk)})
+    session.put("leader_fact_to_order_us_p50", figure(found, "copying"), "copying")
+    session.put("leader_fact_to_order_us_p99", figure(found, "copying", "p99_us"), "copying")
+    session.put("leader_block_10k_facts_ms", figure(found, "copying", "block_ms"), "copying")
 
 
 def show(result: Result) -> None:
