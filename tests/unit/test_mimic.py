@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from fleet.domain import events as ev
+from fleet.domain.commands import FLATTEN
 from fleet.domain.events import TradingState
 from fleet.domain.instruments import Side
 from fleet.domain.units import SCALE, Cash
 from fleet.engine.risk import RiskLimits
+from fleet.strategies.mimic_exits import EXITS_MAX
 from fleet.strategies.mimic_settings import MimicSettings
 from fleet.strategies.mimic_stakes import EXIT, IDEA, followed_wallets
 from tests.builders import (
@@ -551,10 +553,29 @@ def test_a_resolved_market_is_redeemed_not_sold() -> None:
     assert stage.held() == 0
 
 
-def test_a_flattened_bot_copies_nothing() -> None:
+def test_a_flattened_bot_copies_nothing_and_leaves_the_selling_to_the_worker() -> None:
     stage = Stage()
+    stage.copy("100")
     stage.say(ev.OperatorCommanded(ts_recv=stage.now, action="flatten", by="test"))
-    assert not stage.buys()
+    assert not stage.buys(token=yes(2))
+    assert not stage.sells("100")
+    (order,) = orders_of(stage.tick(SECOND))
+    assert (order.side, order.qty, order.bundle_id) == (Side.SELL, q("50"), FLATTEN)
+    assert [plan.idea for plan in stage.opened()] == [IDEA]
+
+
+def test_many_exits_of_one_moment_leave_room_for_others() -> None:
+    stage = Stage(universe(12, end_ns=10 * DAY))
+    for number in range(1, 13):
+        stage.copy("100", token=yes(number))
+    stage.say(trading(TradingState.HALTED, at=stage.now))
+    for number in range(1, 13):
+        stage.sells("100", token=yes(number))
+    commands = stage.say(trading(TradingState.REDUCING, at=stage.now))
+    assert len(sent(commands)) == EXITS_MAX
+    while commands:  # Each that settles makes room for the next.
+        commands = stage.fill(commands)
+    assert not any(stage.held(yes(number)) for number in range(1, 13))
 
 
 def test_the_verdict_says_what_came_of_it() -> None:

@@ -93,7 +93,10 @@ class Exits:
         return wishes
 
     def _wanted(self, one: Held, view: View) -> Qty:
-        """As much of what was bought as the leader still has of what it answers to, rounded up."""
+        """As much of what was bought as the leader still has of what it answers to, rounded up.
+
+        Nothing of a copy that answers to nothing known: nobody would ever tell it to leave.
+        """
         basis = left = 0
         patience_ns = self._settings.undo_patience_ns
         for sighting in view.leaders.answered(one.bundle_id):
