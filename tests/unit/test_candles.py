@@ -176,6 +176,25 @@ def test_cached_candles_are_brought_up_to_date_when_asked_or_say_that_they_are_n
     assert wanted(cache, source=Unplugged, since_ns=START_NS).notes == ()
 
 
+def test_too_few_cached_candles_are_a_reason_to_ask_the_venue(tmp_path: Path) -> None:
+    cache = cache_of(tmp_path, market(80))
+    assert wanted(cache, source=Unplugged, since_ns=START_NS, bars=80).notes == ()
+    found = wanted(cache, source=Unplugged, since_ns=START_NS, bars=81)
+    assert len(found.candles) == 80
+    assert "not brought up to date (BINANCE: no route)" in found.notes[0]
+    assert wanted(cache, bars=81).notes == ()
+
+
+def test_what_is_wrong_with_the_candles_is_among_the_notes(tmp_path: Path) -> None:
+    whole = market(80)
+    cache = cache_of(tmp_path, whole.rows(0, 30), whole.rows(33, 80))
+    found = wanted(cache)
+    told = "in the candles: gaps: 1 (3 bars missing, at most 3 in a row): 2024-01-02 06:00"
+    assert found.notes == (told,)
+    assert found.between(START_NS, START_NS + DAY).notes == ()
+    assert found.between(START_NS, START_NS + 2 * DAY).notes == (told,)
+
+
 def test_synthetic_stays_synthetic_through_everything(tmp_path: Path) -> None:
     made = synthetic_candles(600, seed=1, interval_ns=MINUTE)
     assert resample(made, HOUR).synthetic

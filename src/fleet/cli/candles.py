@@ -211,6 +211,8 @@ def _list(arguments: argparse.Namespace, cache: CandleCache) -> int:
 
 
 def _check(arguments: argparse.Namespace, cache: CandleCache) -> int:
+    from fleet.research.candles import FOUND
+
     loaded, quality = _target(arguments, cache)
     told: dict[str, Any] = _quality_json(quality)
     lines = quality.lines()
@@ -220,7 +222,8 @@ def _check(arguments: argparse.Namespace, cache: CandleCache) -> int:
     if arguments.json:
         print(json.dumps(told, indent=1))
     else:
-        for line in [*(f"! {note}" for note in (loaded.notes if loaded else ())), *lines]:
+        notes = loaded.notes if loaded is not None else ()
+        for line in [*(f"! {note}" for note in notes if not note.startswith(FOUND)), *lines]:
             print(line)
         if not quality.usable:
             print("these bars cannot be used; --drop-bad leaves the refused ones out")

@@ -37,6 +37,7 @@ SYNTHETIC_NOTE: Final = (
     " about a real market"
 )
 
+FOUND: Final = "in the candles: "
 QUICK_ATTEMPTS: Final = 2
 """A study that needs candles now does not wait half a minute for a network that is not there."""
 
@@ -69,7 +70,7 @@ def load_file(
         found.rows, symbol=found.symbol, exchange=found.exchange, interval_ns=found.interval_ns,
         source=found.source, drop_bad=drop_bad,
     )  # fmt: skip
-    return Loaded(candles=candles, quality=quality, notes=(*_notes(candles), *found.notes))
+    return Loaded(candles=candles, quality=quality, notes=(*_notes(candles, quality), *found.notes))
 
 
 def load_cached(cache: CandleCache, exchange: str, symbol: str, interval_ns: int) -> Loaded | None:
@@ -109,9 +110,10 @@ def obtain(
     """Candles for a study: of ``data`` if given, else cached, else downloaded, else made up.
 
     ``since_ns`` bounds what is downloaded; ``bars``, unless 0, what is returned (the newest).
-    ``source`` makes the venue to download from (none: no network); ``refresh`` asks it although
-    bars are cached, and a failure of that is a note. With ``synthetic_seed`` candles are made up
-    when there are no others, and without it that is an error. Raises ``CandlesError``.
+    ``source`` makes the venue to download from (none: no network); it is asked if fewer than
+    ``bars`` are cached, or to ``refresh`` them, and a failure of that is a note. With
+    ``synthetic_seed`` candles are made up when there are no others, and without it that is an
+    error. Raises ``CandlesError``.
     """
     interval_ns = parse_interval(interval)
     if data is not None:
@@ -119,13 +121,15 @@ def obtain(
         return _newest(_at_interval(loaded, interval_ns), bars)
     cached = load_cached(cache, exchange, symbol, interval_ns)
     why = "no network was asked"
-    if source is not None and (refresh or cached is None):
+    short = cached is None or len(cached.candles) < bars
+    if source is not None and (refresh or short):
         try:
             return _newest(_downloaded(source, cache, symbol, interval_ns, since_ns), bars)
         except CandlesError as error:
             why = str(error)
     if cached is not None:
-        stale = (f"the cached candles were not brought up to date ({why})",) if refresh else ()
+        asked = source is not None and (refresh or short)
+        stale = (f"the cached candles were not brought up to date ({why})",) if asked else ()
         return _newest(replace(cached, notes=(*cached.notes, *stale)), bars)
     name = f"{exchange.upper()}:{plain_symbol(symbol)} {interval}"
     if synthetic_seed is None:
@@ -263,13 +267,15 @@ def _loaded(candles: Candles, notes: tuple[str, ...]) -> Loaded:
         Rows.of_candles(candles), symbol=candles.symbol, exchange=candles.exchange,
         interval_ns=candles.interval_ns,
     )  # fmt: skip
-    first = tuple(note for note in _notes(candles) if note not in notes)
-    return Loaded(candles=candles, quality=quality, notes=first + notes)
+    first = _notes(candles, quality)
+    kept = tuple(note for note in notes if note not in first and not note.startswith(FOUND))
+    return Loaded(candles=candles, quality=quality, notes=first + kept)
 
 
-def _notes(candles: Candles) -> tuple[str, ...]:
-    """What has to be said of where they come from."""
-    if candles.synthetic:
-        return (SYNTHETIC_NOTE,)
+def _notes(candles: Candles, quality: Quality) -> tuple[str, ...]:
+    """What has to be said of where they come from, and of what is wrong with them."""
     host = candles.source.partition(ELSEWHERE)[2]
-    return (f"candles of {host}, not of the venue itself: nobody traded at them",) if host else ()
+    origin = [SYNTHETIC_NOTE] if candles.synthetic else []
+    if host:
+        origin.append(f"candles of {host}, not of the venue itself: nobody traded at them")
+    return (*origin, *(f"{FOUND}{finding.line()}" for finding in quality.findings))
