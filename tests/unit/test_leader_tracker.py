@@ -8,7 +8,7 @@ import pytest
 
 from fleet.clock import NS_PER_SECOND
 from fleet.config import ConfigError, load
-from fleet.domain.events import LeaderTraded
+from fleet.domain.events import LeaderMoved, LeaderTraded, MoveKind
 from fleet.journal.chain_cursor import ChainCursor
 from fleet.runtime.listener_settings import ListenerEnv, listening_urls
 from fleet.venues.polymarket.leader_blocks import Block, BlockWindow, Link
@@ -261,3 +261,20 @@ def test_a_log_older_than_what_is_remembered_is_not_told() -> None:
     tracker.commit([block(1), block(2)], [trade_of(tracker, fill(1))], 8, {})
     assert not heard.facts
     assert tracker.counts.stale == 2
+
+
+def test_a_move_is_told_again_when_its_block_comes_back() -> None:
+    tracker, heard = begun()
+    move = LeaderMoved(
+        sighting_id="0x7:0", wallet=ALICE, kind=MoveKind.TRANSFER, changes=(), block=3,
+        block_hash="b3",
+    )  # fmt: skip
+    tracker.moves["0x7"] = (3, "b3")
+    tracker.commit_moves("0x7", "b3", [move])
+    assert list(heard.told) == ["0x7:0"]
+    # A range that was read before the fork is committed after it.
+    tracker.commit([block(3)], [], 9, {})
+    assert not heard.told
+    assert tracker.read.get("0x7") != "b3"
+    tracker.commit([block(2, "b", "a1"), block(3, "b")], [move], 10, {"0x7": "b3"})
+    assert list(heard.told) == ["0x7:0"]

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from typing import Any, Final
 
@@ -29,6 +28,7 @@ from fleet.venues.polymarket.contracts import (
     Exchange,
     exchange_address,
 )
+from fleet.venues.polymarket.contracts import Contract as Contract  # noqa: PLC0414 - told on
 from fleet.venues.polymarket.keys import checksum_address, keccak
 
 UNLIMITED: Final = 2**256 - 1
@@ -36,23 +36,6 @@ UNLIMITED: Final = 2**256 - 1
 PARENT_NONE: Final = bytes(32)
 PARTITION: Final = (1, 2)
 """YES is slot 1 and NO slot 2 of a condition; adapters ignore it and want it anyway."""
-
-
-class Contract(Enum):
-    """The contracts an account's calls go to (Polygon)."""
-
-    PUSD = "0xC011a7E12a19f7B1f670d46F03B03f3342E82DFB"
-    CTF = "0x4D97DCd97eC945f40cF65F87097ACe5EA0476045"
-    CTF_ADAPTER = "0xAdA100Db00Ca00073811820692005400218FcE1f"
-    NEG_RISK_CTF_ADAPTER = "0xadA2005600Dec949baf300f4C6120000bDB6eAab"
-    NEG_RISK_ADAPTER = "0xd91E80cF2E7be2e162c6513ceD06f1dD0dA35296"
-    """Only read: it numbers the questions of an outcome set."""
-    POSITION_MANAGER = "0x006F54F7f9A22e0000CC2AB60031000000ae9fEF"
-
-    @property
-    def address(self) -> str:
-        """Checksummed."""
-        return self.value
 
 
 class CallUnknown(ValueError):  # noqa: N818 - named for what happened

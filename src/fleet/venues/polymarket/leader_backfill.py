@@ -17,10 +17,9 @@ from typing import Any, Final
 
 import msgspec
 
-from fleet.venues.polymarket.chain_node import NodeRefused
 from fleet.venues.polymarket.leader_blocks import Block, Head
 from fleet.venues.polymarket.leader_logs import ChainLog, LogMalformed
-from fleet.venues.polymarket.rpc_socket import RpcSocket
+from fleet.venues.polymarket.rpc_socket import RpcRefused, RpcSocket
 from fleet.venues.port import AnswerInvalid, TransportFailed, VenueError
 
 STEP_FIRST: Final = 500
@@ -88,7 +87,7 @@ class ChainReads:
             top = min(high, low + self._state.step - 1)
             try:
                 answers = await asyncio.gather(*(self._logs(f, low, top) for f in self._filters))
-            except NodeRefused:
+            except RpcRefused:
                 if top == low:
                     raise
                 self._halve(low, top)

@@ -22,8 +22,7 @@ import msgspec
 from fleet.domain.events import LeaderTraded
 from fleet.domain.instruments import InstrumentId, Side
 from fleet.domain.units import SCALE, Price, Qty
-from fleet.venues.polymarket.chain_contracts import Contract
-from fleet.venues.polymarket.contracts import POLYGON, Exchange, exchange_address
+from fleet.venues.polymarket.contracts import POLYGON, Contract, Exchange, exchange_address
 from fleet.venues.polymarket.keys import checksum_address
 
 ORDER_FILLED: Final = "0xd543adfd945773f1a62f74f0ee55a5e3b9b1a28262980ba90b1a89f2ea84d8ee"

@@ -299,6 +299,8 @@ class LeaderTracker:
         ]
         for told in gone:
             self.sightings.remove(told.sighting_id)
+            # Should its block come back, the receipt must be read again.
+            self.read.pop(told.transaction, None)
             self.retell.discard(told.sighting_id)
             self.changed[told.sighting_id] = None
         self.counts.undone += len(gone)

@@ -17,14 +17,22 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from fleet.venues.polymarket.chain_node import NodeRefused
-from fleet.venues.port import AnswerInvalid, TransportFailed
+from fleet.venues.port import AnswerInvalid, TransportFailed, VenueError
 from fleet.venues.websocket import SocketLink
 
 T = TypeVar("T")
 Notice = Callable[[msgspec.Raw], None]
 """Takes a subscription's result; the bytes are valid only during the call. Must not raise."""
 _NULL: Final = b"null"
+
+
+class RpcRefused(VenueError):  # noqa: N818 - named for what happened
+    """The node answered with an error; ``code`` is JSON-RPC's."""
+
+    def __init__(self, message: str, *, code: int) -> None:
+        """Keep the code."""
+        super().__init__(message)
+        self.code = code
 
 
 class _Told(msgspec.Struct, gc=False):
@@ -111,7 +119,7 @@ class RpcSocket:
     async def call(self, method: str, params: Sequence[Any], kind: type[T] | Any) -> T:
         """Ask, and read the answer as ``kind``.
 
-        Raises ``NodeRefused``, ``TransportFailed`` or ``AnswerInvalid``.
+        Raises ``RpcRefused``, ``TransportFailed`` or ``AnswerInvalid``.
         """
         answer: T = await self._ask(method, params, kind, None)
         return answer
@@ -159,7 +167,7 @@ class RpcSocket:
             return
         if frame.error is not None:
             told = frame.error
-            asked.future.set_exception(NodeRefused(f"{self.what}: {told.message}", code=told.code))
+            asked.future.set_exception(RpcRefused(f"{self.what}: {told.message}", code=told.code))
             return
         try:
             # A copy: what is read later as Raw must outlive the socket's buffer.
