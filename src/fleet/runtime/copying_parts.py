@@ -1,4 +1,4 @@
-"""The components of a bot that copies: the leaders it follows on the chain of its feed, and KPIs."""
+"""The components of a bot that copies: the leaders it follows on its feed's chain, and KPIs."""
 
 from __future__ import annotations
 

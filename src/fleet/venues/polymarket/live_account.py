@@ -10,7 +10,8 @@ Balances come from ``/balance-allowance``, which the venue caches: it is told to
 again first. It may be told so 50 times in 10 s, so a wallet of many tokens is read from the chain
 itself, hundreds in one call; a node that does not answer leaves the slower way. Which tokens to ask
 about: what the journal holds, what recent trades touched, and what the venue itself lists as
-positions, so that a token the journal does not know of is a difference and not a blind spot. A list that cannot be read is an error, never "no tokens".
+positions, so that a token the journal does not know of is a difference and not a blind spot. A list
+that cannot be read is an error, never "no tokens".
 
 The opening balance is told as a ``CashDeposited`` whose id names the wallet: a fresh journal adopts
 it once. Trades matched before the journal was opened (``adopted_ns``) are in that balance; a later
