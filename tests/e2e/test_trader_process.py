@@ -44,7 +44,7 @@ def test_blank_without_cache_or_network_says_on_every_line_that_candles_are_made
     assert all(line.startswith("SYNTHETIC ") for line in lines)
     assert any("4 trials" in line for line in lines)
     assert any("verdict: no edge found (DATA_SYNTHETIC" in line for line in lines)
-    assert not (tmp_path / "models").exists()
+    assert not (tmp_path / "var" / "models").exists()
     assert "\x1b" not in done.stdout + done.stderr  # no bars where there is no terminal
 
 
@@ -55,7 +55,7 @@ def test_a_backtest_of_a_file_keeps_a_model_and_draws_pictures(
         tmp_path, "backtest", "--symbol", "ETHUSDT", "--data", str(candles_file), "--trials", "4"
     )
     assert done.returncode == 0, done.stderr
-    (model,) = (tmp_path / "models").iterdir()
+    (model,) = (tmp_path / "var" / "models").iterdir()
     assert f"model {model.name}: did not pass the gate" in done.stdout
     report = tmp_path / "var" / "reports" / model.name
     assert {file.name for file in report.iterdir()} == {

@@ -372,6 +372,7 @@ class LocalMarket:
 
     awaiting: int = 0
     closed: bool = False
+    clob_url: str = "http://127.0.0.1:1"
 
     def __call__(self, *_arguments: object) -> "LocalMarket":
         return self
@@ -383,7 +384,7 @@ class LocalMarket:
         return LocalFeed(sink, awaiting=self.awaiting)
 
     def clob(self) -> JsonClient:
-        return JsonClient("http://127.0.0.1:1")
+        return JsonClient(self.clob_url)
 
     def close(self) -> None:
         self.closed = True

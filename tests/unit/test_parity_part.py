@@ -53,7 +53,7 @@ async def session(paths: Paths) -> list[str]:
     told: list[str] = []
     with parity(
         paths=paths, bot="b", mode=Mode.PAPER, feed="sandbox", state=state, clock=clock,
-        loaded=loaded,
+        loaded=loaded, clob_url="http://127.0.0.1:1",
     ) as parts:  # fmt: skip
 
         def facts(events: Sequence[ev.Event]) -> None:
@@ -105,7 +105,7 @@ def test_a_file_of_another_mode_is_refused(tmp_path: Path) -> None:
     async def opened() -> None:
         with parity(
             paths=paths, bot="b", mode=Mode.PAPER, feed="sandbox", state=State(universe()),
-            clock=LiveClock(), loaded=settings(),
+            clock=LiveClock(), loaded=settings(), clob_url="",
         ):  # fmt: skip
             pytest.fail("it was opened")
 

@@ -7,6 +7,9 @@ import pytest
 
 from fleet.bots.trader import main
 from fleet.runtime.trader_research import Job, ResearchFailed, Told, Validation
+from fleet.runtime.trader_tokens import Token
+from fleet.strategies.candles import Scorer
+from fleet.strategies.rules import Rule
 
 
 class Recorded:
@@ -32,6 +35,10 @@ class Recorded:
     def fresh(self, job: Job, age_ns: int, now_ns: int) -> Validation | None:
         self.jobs.append(("fresh", job))
         return None
+
+    def acting(self, root: Path, name: str, token: Token) -> tuple[Rule, Scorer, int]:
+        self.acted = name
+        raise ResearchFailed(f"the model {name} is not asked for in these tests")
 
     def compare(self, root: Path) -> Sequence[str]:
         return [f"models of {root.name}"]
@@ -129,6 +136,41 @@ def test_a_dry_run_makes_the_checks_and_changes_nothing(
     assert told.endswith("Trader blank: all checks passed\n")
     assert not research.jobs
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_did_not_pass_is_not_traded_not_even_on_paper(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    research = Recorded(validation(passed=False))
+    assert run("paper", tmp_path, research) == 78
+    assert [what for what, _ in research.jobs] == ["fresh", "backtest"]
+    told = capsys.readouterr()
+    assert "did not pass: no edge" in told.err
+    assert "--unproven trades it all the same" in told.err
+    assert not (tmp_path / "var" / "journal").exists()
+
+
+def test_a_model_that_did_not_pass_is_traded_with_play_money_if_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    research = Recorded(validation(passed=False))
+    assert run("paper --unproven", tmp_path, research) == 1
+    assert research.acted == "abc"
+    assert "UNPROVEN BINANCE:ETHUSDT: a model that did not pass" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("paper --symbol AAPL --exchange ALPACA", "ALPACA has no running feed here yet"),
+        ("live", "orders on BINANCE do not pass the gate of docs/live.md yet"),
+    ],
+)
+def test_what_is_not_wired_is_refused_with_honest_words(
+    words: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words, tmp_path, Recorded()) == 69
+    assert why in capsys.readouterr().err
 
 
 def test_a_validation_survives_being_written() -> None:

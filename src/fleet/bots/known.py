@@ -11,6 +11,7 @@ from fleet.bots.trader_settings import TraderEnv
 from fleet.forecasting.llm_settings import LlmEnv, NewsEnv
 from fleet.forecasting.memory_settings import MemoryEnv
 from fleet.ops.backup_settings import BackupSettings
+from fleet.runtime.crypto_settings import CryptoEnv
 from fleet.runtime.listener_settings import ListenerEnv
 from fleet.runtime.settings import SHARED
 
@@ -26,5 +27,6 @@ KNOWN: Final[tuple[type, ...]] = (
     LeadersEnv,
     ListenerEnv,
     TraderEnv,
+    CryptoEnv,
 )
 """A later bot adds its own here."""

@@ -7,23 +7,27 @@ passed validation and runs, with ``--auto-restart`` under a wrapper, until it is
 
 from __future__ import annotations
 
+import json
 import os
-import sys
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from fleet.bots.known import KNOWN
+from fleet.bots.trader_bot import TraderResearch
+from fleet.bots.trader_launch import NAME, Launch
+from fleet.bots.trader_paper import paper
+from fleet.bots.trader_portfolio import portfolio
 from fleet.bots.trader_settings import TraderEnv
 from fleet.clock import LiveClock
 from fleet.config import ConfigError, Paths
 from fleet.runtime import preflight
 from fleet.runtime.bootstrap import read_settings
 from fleet.runtime.continuous import EXIT_UNAVAILABLE
+from fleet.runtime.crypto_settings import CryptoEnv
 from fleet.runtime.settings import FleetSettings
-from fleet.runtime.spec import EXIT_OK, EXIT_RETRY, EXIT_STAY_DOWN, Loaded
-from fleet.runtime.trader_arguments import Request, parse
+from fleet.runtime.spec import EXIT_OK, EXIT_RETRY, EXIT_STAY_DOWN
+from fleet.runtime.trader_arguments import parse
 from fleet.runtime.trader_console import (
     EXIT_INTERRUPTED,
     check_lines,
@@ -33,49 +37,20 @@ from fleet.runtime.trader_console import (
     say,
 )
 from fleet.runtime.trader_preflight import Needs, extra_checks
-from fleet.runtime.trader_research import Job, Research, ResearchFailed, Validation
-from fleet.runtime.trader_tokens import Token
+from fleet.runtime.trader_research import ResearchFailed, Validation
 
-NAME: Final = "Trader"
 BLANK_TRIALS: Final = 4
 BLANK_BARS: Final = 3_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
-    """One start of the Trader."""
-
-    request: Request
-    env: TraderEnv
-    loaded: Loaded
-    paths: Paths
-    home: Path
-    environ: MutableMapping[str, str]
-    research: Research
-
-    @property
-    def token(self) -> Token:
-        """What to trade: what was named, else the first supported one."""
-        return self.request.token or self.env.tokens[0]
-
-    def job(self, token: Token, *, trials: int, bars: int, synthetic: bool = False) -> Job:
-        """The training of ``token``."""
-        request = self.request
-        return Job(
-            token=token, interval=request.interval, root=self.paths.root, data=request.data,
-            trials=trials if request.trials is None else request.trials, bars=bars,
-            seed=request.seed, synthetic=synthetic, network=request.data is None,
-        )  # fmt: skip
-
-
 def main(
-    argv: Sequence[str], environ: MutableMapping[str, str], home: Path, research: Research
+    argv: Sequence[str], environ: MutableMapping[str, str], home: Path, research: TraderResearch
 ) -> int:
     """Do what the command line asks; the exit code."""
     os.umask(0o077)
     paths = Paths(root=Path(environ.get("FLEET_HOME") or home).absolute())
     try:
-        loaded = read_settings((TraderEnv,), KNOWN, paths, environ)
+        loaded = read_settings((TraderEnv, CryptoEnv), KNOWN, paths, environ)
     except ConfigError as error:
         parse(argv, ())  # A wrong command line is told first: it is nearer to hand.
         complain(f"{NAME} cannot start: the settings in {paths.env_file} need repair.\n{error}")
@@ -95,8 +70,7 @@ def main(
     if request.dry_run:
         return dry_run(launch)
     try:
-        with interruptible():
-            return WORK[request.mode](launch)
+        return WORK[request.mode](launch)
     except KeyboardInterrupt:
         complain(f"{NAME} {request.mode}: interrupted before the end; what was recorded stays")
         return EXIT_INTERRUPTED
@@ -147,7 +121,7 @@ NEEDS_KEYS: Final = frozenset({"live"})
 def blank(launch: Launch) -> int:
     """The whole pipeline in small; made-up candles if there are no others, and it says so."""
     job = launch.job(launch.token, trials=BLANK_TRIALS, bars=BLANK_BARS, synthetic=True)
-    with progress(f"blank {launch.token}") as told:
+    with interruptible(), progress(f"blank {launch.token}") as told:
         found = launch.research.blank(job, told)
     return _tell(found)
 
@@ -155,8 +129,10 @@ def blank(launch: Launch) -> int:
 def backtest(launch: Launch) -> int:
     """The whole pipeline; "no edge found" is a normal end."""
     job = launch.job(launch.token, trials=launch.env.trials, bars=launch.env.bars)
-    with progress(f"backtest {launch.token}") as told:
+    with interruptible(), progress(f"backtest {launch.token}") as told:
         found = launch.research.backtest(job, told)
+    if launch.request.answer is not None:
+        launch.request.answer.write_text(json.dumps(found.plain()))
     return _tell(found)
 
 
@@ -174,11 +150,11 @@ def _tell(found: Validation) -> int:
     return EXIT_OK
 
 
-def not_available(launch: Launch) -> int:
-    """A mode that waits for its venue."""
+def live(launch: Launch) -> int:
+    """Real orders: not wired to the gate of the live path yet, and said so."""
     complain(
-        f"{NAME} {launch.request.mode}: trading {launch.token.exchange} is not wired yet; until"
-        " then `backtest` validates a model and keeps it in the registry"
+        f"{NAME} live: orders on {launch.token.exchange} do not pass the gate of docs/live.md yet,"
+        " so none is sent; `paper` trades the same bot with live prices and simulated orders"
     )
     return EXIT_UNAVAILABLE
 
@@ -187,12 +163,7 @@ WORK: Final[Mapping[str, Callable[[Launch], int]]] = {
     "blank": blank,
     "backtest": backtest,
     "research": research,
-    "paper": not_available,
-    "live": not_available,
-    "portfolio": not_available,
+    "paper": paper,
+    "live": live,
+    "portfolio": portfolio,
 }
-
-
-def interpreter() -> str:
-    """The python this process runs on: its children use the same."""
-    return sys.executable

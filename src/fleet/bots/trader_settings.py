@@ -51,6 +51,30 @@ class TraderEnv:
     cap: int = setting(
         "TRADER_TOKEN_CAP", ratio, "0.4", "the largest share of the capital one token gets"
     )
+    max_position: Cash = setting(
+        "TRADER_MAX_POSITION_USD",
+        dollars,
+        "1000",
+        "the most dollars one token's position may cost; FLEET_MAX_MARKET_USD bounds it too",
+    )
+    max_turnover: Cash = setting(
+        "TRADER_MAX_DAY_TURNOVER_USD",
+        dollars,
+        "20000",
+        "the limit of one token's turnover of a UTC day in dollars",
+    )
+    max_day_loss: Cash = setting(
+        "TRADER_MAX_DAY_LOSS_USD",
+        dollars,
+        "50",
+        "the realised loss of a UTC day in dollars after which a token's bot opens nothing new",
+    )
+    collar: int = setting(
+        "TRADER_COLLAR",
+        ratio,
+        "0.005",
+        "how far from a bar's close an order may be filled, as a share of the price",
+    )
     heartbeat_ns: int = setting(
         "TRADER_HEARTBEAT_S", seconds, "300", "the seconds between two heartbeats of the wrapper"
     )

@@ -26,6 +26,7 @@ from fleet.forecasting.llm_settings import LlmEnv, NewsEnv
 from fleet.forecasting.memory_settings import MemoryEnv
 from fleet.journal.halts import HALTS
 from fleet.ops.backup_settings import BackupSettings
+from fleet.runtime.crypto_settings import CryptoEnv
 from fleet.runtime.listener_settings import ListenerEnv
 from fleet.runtime.live_settings import LiveEnv
 from fleet.runtime.safety_settings import AlertEnv, SafetyEnv
@@ -50,6 +51,7 @@ GROUPS: Final[Mapping[str, type[Any]]] = {
     "EliteMimic's leaders": LeadersEnv,
     "EliteMimic's chain": ListenerEnv,
     "Trader": TraderEnv,
+    "Binance": CryptoEnv,
     "Paper venue": PaperEnv,
     "Sandbox": SandboxEnv,
     "Polymarket": PolymarketEnv,

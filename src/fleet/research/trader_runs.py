@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fleet.runtime.trader_research import Job, ResearchFailed, Told, Validation
+from fleet.runtime.trader_tokens import Token
 
 if TYPE_CHECKING:
     from fleet.research.candles import Loaded
     from fleet.research.training import Trained
     from fleet.research.training_plan import Plan
+    from fleet.strategies.candles import Scorer
+    from fleet.strategies.rules import Rule
 
 SYNTHETIC: Final = "SYNTHETIC"
 """How lines begin that rest on candles no market made."""
@@ -77,6 +80,23 @@ class TraderRuns:
             synthetic=False, volatility=0.0, lines=lines,
         )  # fmt: skip
 
+    def acting(self, root: Path, name: str, token: Token) -> tuple[Rule, Scorer, int]:
+        """Rule, opinions and bars needed of a stored model, passed or not: who asks has judged.
+
+        Raises ``ResearchFailed``.
+        """
+        from fleet.research.registry import Registry
+        from fleet.research.scorer import ModelScorer
+        from fleet.research.training_plan import TrainingError
+
+        try:
+            entry = Registry(models(root)).load(name)
+            rule = entry.rule
+        except TrainingError as error:
+            raise ResearchFailed(str(error)) from error
+        scorer = ModelScorer(entry.model, symbol=token.symbol, exchange=token.exchange)
+        return rule, scorer, scorer.bars_needed
+
     def compare(self, root: Path) -> Sequence[str]:
         """A line for each model of the registry and each study. Raises ``ResearchFailed``."""
         from fleet.research.registry import Registry
@@ -96,7 +116,7 @@ class TraderRuns:
 
 def models(root: Path) -> Path:
     """Where the registry lies."""
-    return root / "models"
+    return root / "var" / "models"
 
 
 def _trained(
@@ -189,8 +209,8 @@ def _report(manifest: Mapping[str, Any], notes: Sequence[str]) -> Iterator[str]:
     series, walked, search = manifest["series"], manifest["walk_forward"], manifest["search"]
     yield from notes
     yield (
-        f"{series['exchange']}:{series['symbol']}: {series['bars']} bars to {_day(series['last_ns'])}"
-        f" from {series['source']}"
+        f"{series['exchange']}:{series['symbol']}: {series['bars']} bars to"
+        f" {_day(series['last_ns'])} from {series['source']}"
     )
     yield (
         f"{search['trials']} trials ({search['pruned']} pruned), {len(manifest['features'])}"

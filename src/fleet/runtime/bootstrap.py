@@ -7,6 +7,7 @@ Exit codes: 0 asked to stop · 75 a twin or another engine on the same wallet ru
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -43,7 +44,7 @@ from fleet.runtime.spec import (
 )
 
 TWIN_WAIT_S: Final = 10.0
-"""Longer than a bot winds down (7 s): after `pm2 resurrect` its twin waits for it and takes over."""
+"""Longer than a bot winds down (7 s): after `pm2 resurrect` its twin waits and takes over."""
 SECRET_MARKS: Final = ("PRIVATE_KEY", "SECRET", "PASSPHRASE", "API_KEY", "TOKEN", "PASSWORD")
 FEEDS: Final = ("sandbox", "polymarket")
 
@@ -117,7 +118,7 @@ def main(spec: BotSpec, argv: Sequence[str], environ: MutableMapping[str, str], 
     mode = Mode(arguments.mode or start.mode)
     if mode is Mode.LIVE:
         return _live(spec, arguments, loaded, paths, environ)
-    _drop_secrets(environ)
+    drop_secrets(environ)
     if arguments.dry_run:
         return dry_run(spec, paths, loaded)
     if mode is Mode.REPLAY:
@@ -131,7 +132,7 @@ def main(spec: BotSpec, argv: Sequence[str], environ: MutableMapping[str, str], 
             limits=limits,
             settings=ReplaySettings(limits=limits, paper=paper_settings(loaded.of(PaperEnv))),
         )
-    return _run_locked(spec, _paper(spec, arguments, loaded), loaded, paths, environ)
+    return run_locked(spec, _paper(spec, arguments, loaded), loaded, paths, environ)
 
 
 def _paper(spec: BotSpec, arguments: argparse.Namespace, loaded: Loaded) -> Setup:
@@ -163,7 +164,7 @@ def _live(
 
     try:
         wallet = load_wallet(paths, environ, spec.slug)
-        _drop_secrets(environ)
+        drop_secrets(environ)
         if arguments.dry_run:
             return live_dry_run(spec, loaded, paths, wallet, feed=arguments.feed)
         setup, staged = live_setup(
@@ -178,7 +179,7 @@ def _live(
     except SessionRefused as error:
         _say(f"{spec.name} does not trade live: {error}")
         return error.code
-    return _run_locked(spec, setup, staged, paths, environ)
+    return run_locked(spec, setup, staged, paths, environ)
 
 
 def load_settings(spec: BotSpec, paths: Paths, environ: Mapping[str, str]) -> Loaded:
@@ -223,7 +224,7 @@ def _env_pairs(file: Path, problems: list[str]) -> dict[str, str | None]:
     return pairs
 
 
-def _drop_secrets(environ: MutableMapping[str, str]) -> None:
+def drop_secrets(environ: MutableMapping[str, str]) -> None:
     """Paper has no use for a key; what is not there cannot leak."""
     for key in list(environ):
         if any(mark in key.upper() for mark in SECRET_MARKS):
@@ -248,16 +249,21 @@ def dry_run(spec: BotSpec, paths: Paths, loaded: Loaded) -> int:
     return EXIT_STAY_DOWN if failed else EXIT_OK
 
 
-def _run_locked(
+def run_locked(
     spec: BotSpec,
     setup: Setup,
     loaded: Loaded,
     paths: Paths,
     environ: MutableMapping[str, str],
+    *,
+    level: int = logging.INFO,
 ) -> int:
+    """Run one bot as ``setup`` says, under its lock; the exit code. Lines below ``level`` are
+    not written.
+    """
     label = f"{spec.name} {setup.mode.value} {setup.feed}"
     try:
-        outlets = logs.start(label=label, file=paths.logs / f"{spec.slug}.log")
+        outlets = logs.start(label=label, file=paths.logs / f"{spec.slug}.log", level=level)
     except OSError as error:
         _say(f"{spec.name} cannot write its log: {error}; run ./setup_logs.sh")
         return EXIT_STAY_DOWN

@@ -27,7 +27,7 @@ from fleet.runtime.account_watch import AccountWatch
 from fleet.runtime.cast import Cast, Stage, build
 from fleet.runtime.components import ComponentFailed, Node, Supervisor
 from fleet.runtime.execution import Execution
-from fleet.runtime.market_source import MarketSource, SourceFailed
+from fleet.runtime.market_source import MarketSource
 from fleet.runtime.parts import (
     LEASE_NS,
     DayBoard,
@@ -42,6 +42,7 @@ from fleet.runtime.session import SessionRefused, Setup
 from fleet.runtime.settings import FleetSettings
 from fleet.runtime.shutdown import wind_down
 from fleet.runtime.snapshots import refresh
+from fleet.runtime.source_port import Source, SourceFailed
 from fleet.runtime.spec import (
     EXIT_OK,
     EXIT_RETRY,
@@ -87,7 +88,7 @@ class Bot:
         self._code = EXIT_OK
         self._why = ""
         self._started_ns = 0
-        self._source: MarketSource | None = None
+        self._source: Source | None = None
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -162,7 +163,8 @@ class Bot:
         channel: pm2.Channel | None,
         started_ns: int,
     ) -> None:
-        source = self._source = MarketSource(self.feed_name, self.loaded, self.paths, self.clock)
+        opened = self.spec.source or MarketSource
+        source = self._source = opened(self.feed_name, self.loaded, self.paths, self.clock)
         universe = await source.load_universe(self._ending)
         if universe is None:
             return
@@ -222,7 +224,7 @@ class Bot:
             *guards.nodes(board, safety),
             Node(component=status, requires=("feed",), required=False),
             Node(component=accounts, required=False),
-            Node(component=resolutions, required=False),
+            *([Node(component=resolutions, required=False)] if cast.source.clob_url else []),
             *cast.shadows.nodes(),
             *self.spec.parts(place),
         ):

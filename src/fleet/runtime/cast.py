@@ -19,13 +19,13 @@ from fleet.journal.store import JournalStore
 from fleet.ops.alerts import Alert
 from fleet.runtime.components import Node, Supervisor
 from fleet.runtime.guards import Guards, Seat
-from fleet.runtime.market_source import MarketSource
 from fleet.runtime.parity_part import ParityParts, parity
 from fleet.runtime.parts import FeedPart, LatchWatch, LeaseKeeper
 from fleet.runtime.reporting import Reporter, ReportingJournal
 from fleet.runtime.runner import Runner
 from fleet.runtime.session import Ground, Setup
 from fleet.runtime.snapshots import recover
+from fleet.runtime.source_port import Source
 from fleet.runtime.spec import BotSpec, Loaded
 from fleet.runtime.status import Identity, StatusBoard
 
@@ -57,7 +57,7 @@ class Cast:
     journal: JournalStore
     runner: Runner
     feed: FeedPart
-    source: MarketSource
+    source: Source
     guards: Guards
     keeper: LeaseKeeper
     supervisor: Supervisor
@@ -71,7 +71,7 @@ class Cast:
         return self.runner.engine.state
 
 
-def build(stage: Stage, source: MarketSource, universe: Universe, stack: ExitStack) -> Cast:
+def build(stage: Stage, source: Source, universe: Universe, stack: ExitStack) -> Cast:
     """Open the files of the run on ``stack``, fold the journal, make the parts. Raises
     ``JournalError``.
     """
@@ -85,7 +85,7 @@ def build(stage: Stage, source: MarketSource, universe: Universe, stack: ExitSta
     state = recover(journal, universe, loaded_ns=stage.started_ns)
     shadows = stack.enter_context(
         parity(paths=paths, bot=spec.slug, mode=setup.mode, feed=setup.feed, state=state,
-               clock=clock, loaded=stage.loaded)
+               clock=clock, loaded=stage.loaded, clob_url=source.clob_url)
     )  # fmt: skip
     reporter = Reporter(state, opportunity=spec.opportunity)
     engine = Engine(

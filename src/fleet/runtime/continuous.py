@@ -2,10 +2,10 @@
 
 Pure: histories in, decisions out; ``kept_process`` carries them out. A failure is answered by a
 restart after a pause that doubles from 30 s to 1 h and begins anew after a healthy run. Never
-restarted: what a person stopped, wrong settings, the kill latch, a twin, a wrong command line. After
-ten failures in a row, or the most restarts allowed, it stays down, because whatever is wrong then
-is not healed by trying again. Nothing of the bot's state passes through here: positions, orders and
-performance are folds of its journal, which every start reads.
+restarted: what a person stopped, wrong settings, the kill latch, a twin, a wrong command line.
+After ten failures in a row, or the most restarts allowed, it stays down, because whatever is wrong
+then is not healed by trying again. Nothing of the bot's state passes through here: positions,
+orders and performance are folds of its journal, which every start reads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FINAL_CODES: Final[Mapping[int, str]] = {
     EXIT_USAGE: "the command line is wrong",
     EXIT_UNAVAILABLE: "what was asked for is not available",
     EXIT_TWIN: "another process does the same already",
-    EXIT_STAY_DOWN: "a person must repair something first: settings, kill latch, or a refused start",
+    EXIT_STAY_DOWN: "a person must repair something first: settings, kill latch, a refused start",
 }
 """Endings that a restart cannot or must not change."""
 STOPPED_BY: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)

@@ -16,6 +16,7 @@ from fleet.config import Paths
 from fleet.domain.instruments import Universe
 from fleet.journal.tape import Tape, TapeError
 from fleet.runtime.settings import FleetSettings, PolymarketEnv, SandboxEnv
+from fleet.runtime.source_port import SourceFailed
 from fleet.runtime.spec import Loaded
 from fleet.venues.polymarket.catalog import Catalog, CatalogSettings, load_catalog
 from fleet.venues.polymarket.feed import MarketFeed, token_groups
@@ -29,10 +30,6 @@ PAUSES_S: Final[Sequence[float]] = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0)
 """Waits before asking again; about 16 s in all, then the process ends and is restarted."""
 
 TAPE_CLOSE_S: Final = 3.0
-
-
-class SourceFailed(Exception):  # noqa: N818 - a fact, like the events
-    """The market cannot be read; the text says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +129,11 @@ class MarketSource:
             left_out=sum(catalog.left_out.values()),
         )
         return universe
+
+    @property
+    def clob_url(self) -> str:
+        """Where the CLOB is."""
+        return self._addresses.clob_url
 
     def clob(self) -> JsonClient:
         """A connection to the public side of the CLOB; the caller closes it."""

@@ -20,11 +20,10 @@ from fleet.engine.state import State
 from fleet.runtime.components import Node
 from fleet.runtime.execution import Execution
 from fleet.runtime.live_settings import LiveEnv
-from fleet.runtime.market_source import addresses
 from fleet.runtime.parity_recorder import ParityRecorder, ShadowSettings
 from fleet.runtime.parity_store import ParityStore
 from fleet.runtime.round_trip import RoundTrip
-from fleet.runtime.settings import PaperEnv, PolymarketEnv, SandboxEnv
+from fleet.runtime.settings import PaperEnv
 from fleet.runtime.spec import Loaded
 from fleet.venues.account import AccountQuery, AccountTruth
 
@@ -73,30 +72,33 @@ class ParityParts:
 
     recorder: ParityRecorder
     round_trip: RoundTrip
+    measured: bool = True
+    """Whether there is a venue whose distance is measured."""
 
     def watched(self, execution: Execution) -> Execution:
         """``execution`` with the recorder listening."""
         return WatchedExecution(execution, self.recorder)
 
     def nodes(self) -> list[Node]:
-        """The components; neither is required."""
-        return [
-            Node(component=self.round_trip, required=False),
-            Node(component=self.recorder, required=False),
-        ]
+        """The components; neither is required. Without a CLOB there is no way to measure."""
+        nodes = [Node(component=self.recorder, required=False)]
+        if self.measured:
+            nodes.insert(0, Node(component=self.round_trip, required=False))
+        return nodes
 
 
 @contextmanager
 def parity(
-    *, paths: Paths, bot: str, mode: Mode, feed: str, state: State, clock: Clock, loaded: Loaded
-) -> Iterator[ParityParts]:
+    *, paths: Paths, bot: str, mode: Mode, feed: str, state: State, clock: Clock, loaded: Loaded,
+    clob_url: str,
+) -> Iterator[ParityParts]:  # fmt: skip
     """Open the parity file of ``bot`` (its slug), on a running event loop. Raises ``JournalError``.
 
-    The file is closed at the end; stop the components before.
+    The distance of the CLOB at ``clob_url`` is measured, if there is one. The file is closed at the
+    end; stop the components before.
     """
     env = loaded.of(LiveEnv)
-    place = addresses(feed, loaded.of(PolymarketEnv), loaded.of(SandboxEnv))
-    round_trip = RoundTrip(place.clob_url, clock)
+    round_trip = RoundTrip(clob_url, clock)
     with ParityStore(paths.parity(bot, mode, feed), bot=bot, mode=mode.value, feed=feed) as store:
         recorder = ParityRecorder(
             store,
@@ -112,4 +114,4 @@ def parity(
             call_later=asyncio.get_running_loop().call_later,
             round_trip_ns=round_trip.round_trip_ns,
         )
-        yield ParityParts(recorder=recorder, round_trip=round_trip)
+        yield ParityParts(recorder=recorder, round_trip=round_trip, measured=bool(clob_url))

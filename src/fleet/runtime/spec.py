@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fleet.engine.state import State
     from fleet.runtime.components import Node
     from fleet.runtime.runner import Runner
+    from fleet.runtime.source_port import OpenSource
     from fleet.runtime.status import StatusBoard
     from fleet.venues.transport import JsonClient
 
@@ -92,3 +93,5 @@ class BotSpec:
     """How it starts when no flag says otherwise."""
     parts: Callable[[Workplace], Sequence[Node]] = no_parts
     """The components only this bot has, made when its accounts agree."""
+    source: OpenSource | None = None
+    """Where its market comes from; nothing is Polymarket or its sandbox."""

@@ -26,6 +26,7 @@ MODES: Final[Mapping[str, str]] = {
     "research": "compare what studies and models have found; no trading",
     "gui": "the dashboard; it is not built yet",
 }
+PLAIN_RULES: Final = ("sma_cross", "breakout", "mean_reversion", "buy_and_hold")
 TRADING: Final = frozenset({"paper", "live", "portfolio"})
 """The modes that run until they are stopped."""
 EPILOG: Final = (
@@ -68,7 +69,13 @@ class Request:
     trials: int | None
     seed: int
     unproven: bool
+    rule: str
+    """A plain rule to trade instead of a model; empty for a model."""
+    feed: str
+    """``sandbox`` for the local server, ``venue`` for the venue itself."""
     continuous: Continuous
+    answer: Path | None
+    """Where a backtest for a portfolio leaves its validation."""
     kept_by: int
     """The wrapper that started this process, 0 if none did."""
 
@@ -114,6 +121,14 @@ def _parser() -> argparse.ArgumentParser:
         "--unproven", action="store_true",
         help="paper only: trade simulated money even if the validation was not passed",
     )  # fmt: skip
+    parser.add_argument(
+        "--rule", metavar="NAME", choices=PLAIN_RULES,
+        help=f"with --unproven: trade a plain rule, no model: {', '.join(PLAIN_RULES)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--feed", choices=("venue", "sandbox"), default="venue",
+        help="paper: prices of the venue (default) or of the local Binance on this machine",
+    )  # fmt: skip
     kept = parser.add_argument_group("continuous mode")
     kept.add_argument(
         "--infinite", action="store_true", help="until stopped; --duration is a cycle"
@@ -122,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     kept.add_argument("--max-restarts", type=_whole, metavar="N", help="at most: 1000")
     kept.add_argument("--restart-delay", type=_positive, metavar="SECONDS", help="the first: 30")
     kept.add_argument("--duration", type=_positive, metavar="SECONDS", help="stop, or begin anew")
+    parser.add_argument("--answer", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--kept-by", type=_whole, default=0, help=argparse.SUPPRESS)
     return parser
 
@@ -160,6 +176,8 @@ def _checked(
             parser.error(f"{flag} goes with --auto-restart: without it nothing is started again")
     if given.unproven and mode not in {"portfolio", DEFAULT_MODE}:
         parser.error("--unproven goes with paper and portfolio: only play money may trade unproven")
+    if given.rule and not given.unproven:
+        parser.error("--rule goes with --unproven: no validation stands behind a plain rule")
     if mode == "portfolio" and (token or given.data):
         parser.error("portfolio trades SUPPORTED_TOKENS of .env: leave --symbol and --data out")
     if given.data is not None and not given.data.exists():
@@ -167,7 +185,8 @@ def _checked(
     return Request(
         mode=mode, token=token, gui=given.gui, debug=given.debug, dry_run=given.dry_run,
         interval=given.interval, data=given.data, trials=given.trials, seed=given.seed,
-        unproven=given.unproven, kept_by=given.kept_by,
+        unproven=given.unproven, rule=given.rule or "", feed=given.feed,
+        answer=given.answer, kept_by=given.kept_by,
         continuous=Continuous(
             infinite=given.infinite, auto_restart=given.auto_restart,
             restarts_max=1_000 if given.max_restarts is None else given.max_restarts,

@@ -9,17 +9,64 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from fleet import logs
-from fleet.clock import Clock
+from fleet.clock import Clock, LiveClock
+from fleet.config import Paths, Secret
+from fleet.journal.locks import LockError, TwinRunning, acquire
+from fleet.ops.alerts import Alerts
 from fleet.runtime.continuous import RestartPolicy
-from fleet.runtime.guardian import Guardian
+from fleet.runtime.guardian import Guardian, GuardianSettings
 from fleet.runtime.kept_process import Command, KeptProcess
-from fleet.runtime.spec import EXIT_OK
+from fleet.runtime.spec import EXIT_OK, EXIT_RETRY, EXIT_STAY_DOWN, EXIT_TWIN
 
 STAGGER_S = 0.05
 """Between two requests to end: the order shows, and five seconds hold all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrapper:
+    """One wrapper process: ``name`` for people, ``slug`` for its lock, log and heartbeat file."""
+
+    name: str
+    slug: str
+    paths: Paths
+    policy: RestartPolicy
+    guarding: GuardianSettings
+    webhook: Secret
+    performance: Callable[[str], Mapping[str, Any]]
+    """What the child of that name last said of its work."""
+
+    def run(self, commands: Sequence[Command]) -> int:
+        """Keep the children until they may not be kept or a signal asks; the exit code."""
+        try:
+            outlets = logs.start(label=self.name, file=self.paths.logs / f"{self.slug}.log")
+        except OSError as error:
+            sys.stderr.write(f"{self.name} cannot write its log: {error}; run ./setup_logs.sh\n")
+            return EXIT_STAY_DOWN
+        clock = LiveClock()
+        alerts = Alerts(self.webhook, clock, source=self.name)
+        guardian = Guardian(
+            self.paths.status(self.slug), self.policy, clock, alerts, self.guarding,
+            self.performance,
+        )  # fmt: skip
+        log = logs.get("wrapper")
+        try:
+            with acquire(self.paths.lock(self.slug)):
+                return asyncio.run(keep(commands, self.policy, clock, guardian))
+        except TwinRunning as error:
+            log.error("TWIN", reason=str(error))  # noqa: TRY400 - no defect, no traceback
+            return EXIT_TWIN
+        except LockError as error:
+            log.error("CANNOT START", reason=str(error))  # noqa: TRY400 - as above
+            return EXIT_RETRY
+        finally:
+            alerts.close()
+            outlets.stop()
 
 
 async def keep(

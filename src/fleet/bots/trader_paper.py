@@ -1,0 +1,162 @@
+"""One token on paper: validated, then traded until stopped, under a wrapper if that was asked for.
+
+A model that did not pass is not traded, not even on paper, unless ``--unproven`` asks for it: then
+every start says that nothing speaks for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fleet.bots.trader_bot import RULES, Acting, spec_of
+from fleet.bots.trader_bot import paper as trade
+from fleet.bots.trader_launch import NAME, Launch
+from fleet.clock import NS_PER_SECOND, LiveClock
+from fleet.config import SANDBOX
+from fleet.runtime.continuous import EXIT_UNAVAILABLE
+from fleet.runtime.guardian import GuardianSettings
+from fleet.runtime.kept_process import Command, end_with_parent
+from fleet.runtime.safety_settings import AlertEnv
+from fleet.runtime.spec import EXIT_OK, EXIT_STAY_DOWN
+from fleet.runtime.trader_console import complain, interruptible, progress, say
+from fleet.runtime.trader_research import Validation
+from fleet.runtime.trader_tokens import Token
+from fleet.runtime.wrapping import Wrapper
+
+PERFORMANCE: Final = ("trading", "pnl", "day_pnl", "trades", "opportunities", "errors")
+"""What a notice tells of a bot's status file."""
+
+
+def paper(launch: Launch) -> int:
+    """Paper trading of one token, in this process or under a wrapper."""
+    if launch.token.exchange != "BINANCE":
+        complain(
+            f"{NAME} paper: {launch.token.exchange} has no running feed here yet; `backtest` works,"
+            " and BINANCE trades on paper"
+        )
+        return EXIT_UNAVAILABLE
+    if launch.request.continuous.auto_restart:
+        return wrapped(launch, [command(launch, launch.token)], launch.token.slug)
+    kept_by = launch.request.kept_by
+    if kept_by and not end_with_parent(kept_by):
+        return EXIT_OK  # The wrapper is gone: it will not keep what it cannot watch.
+    acting = chosen(launch, launch.token)
+    if acting is None:
+        return EXIT_STAY_DOWN
+    code = trade(
+        spec_of(launch.token, launch.request.interval, acting), launch.loaded, launch.paths,
+        launch.environ, feed=feed_of(launch), duration_s=duration_of(launch),
+        debug=launch.request.debug,
+    )  # fmt: skip
+    say(summary(launch, launch.token))
+    return code
+
+
+def chosen(launch: Launch, token: Token) -> Acting | None:
+    """What trades ``token``; nothing, with the reason told, if nothing may."""
+    request = launch.request
+    if request.rule:
+        say([f"UNPROVEN {token}: the plain rule {request.rule}, with simulated money"])
+        return Acting(rule=RULES[request.rule])
+    found = validated(launch, token)
+    if not found.passed:
+        complain(f"{NAME} {token}: the model {found.model} did not pass: {found.reason}")
+        if not request.unproven:
+            complain("it is not traded; --unproven trades it all the same, with simulated money")
+            return None
+        say([f"UNPROVEN {token}: a model that did not pass, with simulated money"])
+    rule, scorer, bars = launch.research.acting(launch.paths.root, found.model, token)
+    return Acting(rule=rule, scorer=scorer, bars=bars)
+
+
+def validated(launch: Launch, token: Token) -> Validation:
+    """A fresh passed validation of the registry, or one made now. Raises ``ResearchFailed``."""
+    job = launch.job(token, trials=launch.env.trials, bars=launch.env.bars)
+    now_ns = LiveClock().now_ns()
+    fresh = launch.research.fresh(job, launch.env.model_age_ns, now_ns)
+    if fresh is not None:
+        say([f"{token}: the model {fresh.model} of the registry passed and is fresh"])
+        return fresh
+    with interruptible(), progress(f"validating {token}") as told:
+        found = launch.research.backtest(job, told)
+    say(found.lines)
+    return found
+
+
+def feed_of(launch: Launch) -> str:
+    """The feed's name: the local server's, or the exchange's own."""
+    return SANDBOX if launch.request.feed == SANDBOX else launch.token.exchange.lower()
+
+
+def duration_of(launch: Launch) -> float | None:
+    """How long to run; ``--infinite`` without a wrapper means until stopped."""
+    asked = launch.request.continuous
+    if asked.infinite and not asked.auto_restart and asked.duration_s is not None:
+        complain("--infinite runs until stopped: --duration is left aside (no --auto-restart)")
+        return None
+    return asked.duration_s
+
+
+def command(launch: Launch, token: Token) -> Command:
+    """The child that trades ``token`` for a wrapper; it tells the wrapper's end from the kernel."""
+    request, asked = launch.request, launch.request.continuous
+    words = [
+        sys.executable, str(launch.home / "run_trader.py"), "paper", "--symbol", token.symbol,
+        "--exchange", token.exchange, "--interval", request.interval, "--seed", str(request.seed),
+        "--feed", request.feed, "--kept-by", str(os.getpid()),
+    ]  # fmt: skip
+    for flag, value in (
+        ("--data", request.data), ("--trials", request.trials), ("--rule", request.rule or None),
+        ("--duration", asked.duration_s),
+    ):  # fmt: skip
+        words += [] if value is None else [flag, str(value)]
+    words += ["--unproven"] if request.unproven else []
+    words += ["--debug"] if request.debug else []
+    return Command(
+        name=str(token), words=words, environ=dict(launch.environ), home=launch.home,
+        duration_s=asked.duration_s, pulse=launch.paths.status(token.slug),
+    )  # fmt: skip
+
+
+def wrapped(launch: Launch, commands: list[Command], slug: str) -> int:
+    """Keep children until they may not be kept or a signal asks; the exit code."""
+    slugs = {str(token): token.slug for token in (launch.token, *launch.env.tokens)}
+    wrapper = Wrapper(
+        name=f"{NAME} wrapper",
+        slug=f"{slug}-wrapper",
+        paths=launch.paths,
+        policy=launch.request.continuous.policy(launch.env.healthy_ns),
+        guarding=GuardianSettings(
+            heartbeat_s=launch.env.heartbeat_ns / NS_PER_SECOND,
+            notice_s=launch.env.notice_ns / NS_PER_SECOND,
+        ),
+        webhook=launch.loaded.of(AlertEnv).webhook,
+        performance=lambda name: performance(launch, slugs[name]),
+    )
+    code = wrapper.run(commands)
+    for one in commands:
+        say(_summary_lines(one.name, performance(launch, slugs[one.name])))
+    return code
+
+
+def performance(launch: Launch, slug: str) -> Mapping[str, Any]:
+    """What a bot last said of its trading; empty if it said nothing yet."""
+    try:
+        status = json.loads(launch.paths.status(slug).read_text())
+        return {key: status[key] for key in PERFORMANCE}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def summary(launch: Launch, token: Token) -> list[str]:
+    """The final metrics of a token's bot."""
+    return _summary_lines(str(token), performance(launch, token.slug))
+
+
+def _summary_lines(name: str, figures: Mapping[str, Any]) -> list[str]:
+    told = "  ".join(f"{key}={value}" for key, value in figures.items() if key != "trading")
+    return [f"SUMMARY {name}: {told or 'it never ran'}"]
