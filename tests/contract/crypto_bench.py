@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from fleet.venues.crypto.credentials import ApiCredentials
 from fleet.venues.crypto.execution import CryptoVenue, VenueSettings
 from fleet.venues.crypto.hosts import sandbox_hosts
 from fleet.venues.crypto.orders import EarlierOrder
+from fleet.venues.port import VenueError
 from tests.contract.execution_bench import ASKS, BIDS, Bench, Depth
 
 SPEC: Final = SymbolSpec(
@@ -126,3 +128,14 @@ class CryptoBench(Bench):
         held -= parse_qty(self.owners_coins)
         assert self.state.portfolio.cash == cash
         assert self.held() == ({self.yes: held} if held else {})
+
+    async def until_reconciled(self) -> None:
+        """As the runner does: ask again while the venue cannot be asked or has not settled."""
+        for _ in range(60):
+            try:
+                if not await self.reconcile():
+                    return
+            except VenueError:
+                pass
+            await asyncio.sleep(0.1)
+        raise AssertionError("no reconciliation")

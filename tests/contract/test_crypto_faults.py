@@ -1,6 +1,7 @@
 """What our Binance venue concludes when the local server misbehaves, commissions included."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -335,3 +336,34 @@ def test_bots_that_share_an_account_keep_books_of_their_parts() -> None:
             await server.stop()
 
     asyncio.run(asyncio.wait_for(run(), 30))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_books_and_venue_agree_after_any_mixture_of_faults_and_crashes(seed: int) -> None:
+    rng = random.Random(seed)
+
+    async def story(bench: CryptoBench) -> None:
+        faults = ("lost-answer", "lost-request", "error-after", "error-before", "clock", "slow")
+        for name in faults:
+            bench.fault(name, where="order", rate=0.08)
+        for number in range(24):
+            bench.refill()
+            side = BUY if rng.random() < 0.6 else SELL
+            tif = GTC if rng.random() < 0.4 else TimeInForce.FAK
+            price = Price(rng.randint(47, 53) * SCALE // 100)
+            order = bench.submit(side, price, Qty(rng.randint(500, 900) * SCALE // 100), tif)
+            await asyncio.sleep(rng.random() * 0.1)
+            if rng.random() < 0.5:
+                bench.execution.cancel(order)
+            if number in {8, 16}:
+                await bench.crash()
+                await bench.until_reconciled()
+        bench.server.faults.clear()
+        for order in list(bench.state.orders.open):
+            bench.execution.cancel(order)
+        await bench.agree()
+        sent = [o.client_order_id for o in bench.server.ledger.orders.values()]
+        assert len(sent) == len(set(sent)), "an order was sent twice"
+        assert len(sent) <= 24
+
+    play(story, rate="0.001", answer_s=0.3)
