@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -22,6 +23,8 @@ from fleet.domain.units import SCALE, Cash, UnitsError, parse_units
 T = TypeVar("T")
 MS: Final = 1_000_000
 _META: Final = "setting"
+_PROVIDER: Final = re.compile(r"wss?://[^/\s,]+/\S")
+"""A node's address: a provider's key is often part of it."""
 PLACES: Final = frozenset({"FLEET_HOME", "FLEET_DATA"})
 """Names of directories that the environment, not ``.env``, may hold."""
 FOREIGN: Final = frozenset(
@@ -139,7 +142,7 @@ def _read(kind: type[Any], mapping: Mapping[str, str]) -> tuple[dict[str, Any], 
         try:
             values[name] = spec.parse(text)
         except ValueError as error:
-            shown = "(hidden)" if spec.parse is secret else repr(text)
+            shown = "(hidden)" if spec.parse is secret or _PROVIDER.search(text) else repr(text)
             problems.append(f"{spec.key}={shown}: {error}. It is {spec.help}.")
     check: Callable[[Mapping[str, Any]], Iterable[str]] | None = getattr(kind, "check", None)
     if check is not None and not problems:

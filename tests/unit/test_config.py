@@ -28,6 +28,7 @@ from fleet.config import (
     unknown_keys,
 )
 from fleet.domain.units import SCALE
+from fleet.runtime.listener_settings import ListenerEnv
 from fleet.runtime.settings import FleetSettings, PaperEnv, SandboxEnv
 
 HIDDEN = "0xdeadbeefcafe"
@@ -304,3 +305,11 @@ def test_every_mode_has_a_journal_of_its_own(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert len(set(everything)) == len(everything)
     assert all(path.is_relative_to(paths.var) for path in everything)
+
+
+def test_an_address_that_may_hold_a_key_is_not_shown() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(ListenerEnv, {"ELITE_RPC_WS_URLS": "ws://node.test/v2/abcdefsecret"})
+    assert "abcdefsecret" not in str(caught.value)
+    assert "node.test" in str(caught.value)
+    assert "use wss" in str(caught.value)

@@ -19,11 +19,11 @@ def websocket_urls(value: str) -> tuple[str, ...]:
     for word in value.replace(",", " ").split():
         parts = urlsplit(word)
         if parts.scheme not in {"ws", "wss"} or not parts.hostname:
-            raise ValueError(f"{word!r} is no websocket address; write wss://host/path")
+            raise ValueError("one of them is no websocket address; write wss://host/path")
         if parts.scheme == "ws" and parts.hostname not in LOOPBACK:
             raise ValueError(
-                f"{word!r} would carry your provider's key in the clear; use wss, or a node on"
-                " 127.0.0.1"
+                f"{parts.hostname} would be sent your provider's key in the clear; use wss, or a"
+                " node on 127.0.0.1"
             )
         found.append(word)
     return tuple(dict.fromkeys(found))
