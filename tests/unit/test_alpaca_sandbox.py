@@ -2,6 +2,9 @@
 
 import asyncio
 import datetime as dt
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -264,3 +267,34 @@ def test_both_streams_speak_to_alpaca_py() -> None:
         assert quotes[0] == 100.02
 
     asyncio.run(listen())
+
+
+def test_it_runs_alone_as_its_page_shows(tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "fleet.sandbox.alpaca", "--port", "0", "--seed", "7", "--file",
+        str(tmp_path / "alpaca.db"), "--cash", "500", "--symbols", "AAPL,SPY", "--hours", "nyse",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        words = process.stdout.readline().split()
+        try:
+            account = trading(words[3]).get_account()
+            assert account.cash == "500"  # type: ignore[union-attr]
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
+def test_faults_are_turned_on_by_name_and_off_again() -> None:
+    def work(url: str, server: AlpacaServer) -> None:
+        door = f"{url}/sandbox/faults"
+        wrong = requests.post(door, json={"name": "earthquake"}, timeout=10)
+        assert (wrong.status_code, "there are lost-answer" in wrong.text) == (400, True)
+        requests.post(door, json={"name": "error-before", "where": "account"}, timeout=10)
+        with pytest.raises(APIError) as refused:
+            trading(url).get_account()
+        assert refused.value.status_code == 503
+        requests.delete(door, timeout=10)
+        assert trading(url).get_account().cash == "100000"  # type: ignore[union-attr]
+
+    run(AlpacaSettings(symbols=("AAPL",), prices=STILL), work)

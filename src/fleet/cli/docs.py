@@ -37,6 +37,7 @@ from fleet.runtime.settings import (
     SandboxEnv,
     WalletEnv,
 )
+from fleet.runtime.stock_settings import StocksEnv
 
 GROUPS: Final[Mapping[str, type[Any]]] = {
     "The fleet": FleetSettings,
@@ -52,6 +53,7 @@ GROUPS: Final[Mapping[str, type[Any]]] = {
     "EliteMimic's chain": ListenerEnv,
     "Trader": TraderEnv,
     "Binance": CryptoEnv,
+    "Alpaca": StocksEnv,
     "Paper venue": PaperEnv,
     "Sandbox": SandboxEnv,
     "Polymarket": PolymarketEnv,

@@ -1,7 +1,8 @@
 """The local Alpaca's clock and calendar, both at the operator's command.
 
 ``always`` trades every day from midnight to midnight in New York (written 23:59), so that a laptop
-has a market at any hour; ``nyse`` trades on weekdays without the given holidays, 09:30 to 16:00, with early closes.
+has a market at any hour; ``nyse`` trades on weekdays without the given holidays, 09:30 to 16:00,
+with early closes.
 """
 
 from __future__ import annotations

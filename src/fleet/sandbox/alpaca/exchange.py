@@ -2,8 +2,8 @@
 
 One account, whole shares, limit orders (day, ioc, fok), no shorting, no margin. An order trades
 what the quote shows at its limit or better, once a quote; what rests is tried again when the quote
-moves. Cash moves with each fill; the regulators' fees are charged at the end of the day, a total a
-day rounded up to the cent, as Alpaca does. Everything the venue says afterwards comes of the tables.
+moves. Cash moves with each fill; the regulators' fees are charged at the end of the day, a total
+a day rounded up to the cent, as Alpaca does. What the venue says afterwards comes of the tables.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ TAF_PER_SHARE: Final = 16_600
 OPEN: Final = frozenset({"new", "accepted", "partially_filled"})
 NAMES: Final = uuid.UUID(int=0)
 TABLES: Final = """
-CREATE TABLE IF NOT EXISTS row (kind TEXT, id TEXT, number INTEGER, body TEXT, PRIMARY KEY (kind, id));
+CREATE TABLE IF NOT EXISTS row (
+    kind TEXT, id TEXT, number INTEGER, body TEXT, PRIMARY KEY (kind, id)
+);
 """
 Row = dict[str, Any]
 Update = Callable[[str, Row, Row], None]

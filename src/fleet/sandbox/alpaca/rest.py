@@ -15,7 +15,7 @@ from aiohttp import web
 from fleet.clock import NS_PER_SECOND
 from fleet.domain.units import SCALE, format_units
 from fleet.sandbox.alpaca.days import Day, MarketClock
-from fleet.sandbox.alpaca.exchange import NAMES, ApiError, Exchange, iso
+from fleet.sandbox.alpaca.exchange import NAMES, OPEN, ApiError, Exchange, iso
 from fleet.sandbox.alpaca.faults import Faults
 from fleet.sandbox.alpaca.prices import MINUTE_S, Bar
 
@@ -206,9 +206,10 @@ class RestRoutes:
     async def _orders(self, request: web.Request) -> web.Response:
         wanted = request.query.get("status", "open")
         rows = [
-            row for row in self.exchange.orders.values()
-            if wanted == "all" or (row["status"] in {"new", "partially_filled"}) == (wanted == "open")
-        ]  # fmt: skip
+            row
+            for row in self.exchange.orders.values()
+            if wanted == "all" or (row["status"] in OPEN) == (wanted == "open")
+        ]
         return web.json_response(rows)
 
     async def _by_name(self, request: web.Request) -> web.Response:

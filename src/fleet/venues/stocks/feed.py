@@ -47,8 +47,8 @@ DAY_S: Final = 86_400
 class StockFeedSettings:
     """``history`` is how many bars before now are told first, for warming up.
 
-    ``settle_s`` is how long after its end a bar is first asked for, ``late_s`` when one that did not
-    come counts as empty; the feed is lost after ``silent_s`` without an answer.
+    ``settle_s`` is how long after its end a bar is first asked for, ``late_s`` when one that did
+    not come counts as empty; the feed is lost after ``silent_s`` without an answer.
     """
 
     interval_s: int = 60
