@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "candles": Command("fleet.cli.candles", "download, list and check candles"),
     "leaders": Command("fleet.cli.leaders", "score wallets and keep the list of those to copy"),
     "memory": Command("fleet.cli.memory", "fill, ask and measure PolyAI's retrieval memory"),
+    "train": Command("fleet.cli.train", "train models on candles, share the work, judge them"),
     "sandbox": Command("fleet.cli.sandbox", "run the local market on 127.0.0.1"),
     "backup": Command("fleet.cli.backup", "steps of backup.sh: copy, export, verify"),
     "halt": Command("fleet.cli.halt", "set the kill latch: every bot stops trading, now"),
