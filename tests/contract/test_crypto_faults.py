@@ -2,9 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
+from msgspec import structs
 
 from fleet.clock import LiveClock
 from fleet.domain import events as ev
@@ -28,6 +29,7 @@ from fleet.venues.crypto.credentials import ApiCredentials
 from fleet.venues.crypto.execution import CryptoVenue, VenueSettings
 from fleet.venues.crypto.hosts import sandbox_hosts
 from fleet.venues.crypto.orders import ABSENT, wire_id
+from fleet.venues.crypto.wire import OrderRow
 from fleet.venues.port import AnswerInvalid
 from tests.contract.crypto_bench import SYMBOL, CryptoBench
 from tests.contract.execution_clauses import laws
@@ -367,3 +369,21 @@ def test_books_and_venue_agree_after_any_mixture_of_faults_and_crashes(seed: int
         assert len(sent) <= 24
 
     play(story, rate="0.001", answer_s=0.3)
+
+
+def test_an_answer_nobody_can_read_leaves_the_order_in_flight_until_it_is_found() -> None:
+    async def story(bench: CryptoBench) -> None:
+        place = bench.venue._client.place
+
+        async def garbled(order: Mapping[str, str]) -> OrderRow:
+            row = await place(order)
+            return structs.replace(row, executed_qty="a lot")
+
+        bench.venue._client.place = garbled  # type: ignore[method-assign]
+        order = bench.submit(BUY, ASK, SIX)
+        await bench.ended(order)
+        assert bench.filled(order) == SIX
+        assert posts(bench) == 1
+        await bench.agree()
+
+    play(story)

@@ -203,10 +203,9 @@ class CryptoVenue:
                 "price": format_units(request.price), "quantity": format_units(request.qty),
                 "newClientOrderId": tracked.wire_id,
             })  # fmt: skip
+            self.desk.seen(tracked, row, self._clock.now_ns())
         except VenueError as error:
             self._unanswered(tracked, error)
-        else:
-            self.desk.seen(tracked, row, self._clock.now_ns())
         self._emit(self.desk.take())
         self._send_cancels()
 
@@ -238,13 +237,12 @@ class CryptoVenue:
         symbol = self._catalog.rules[tracked.request.instrument_id].symbol
         try:
             row = await self._client.cancel(symbol, tracked.wire_id)
+            self.desk.seen(tracked, row, self._clock.now_ns())
         except VenueError as error:
             # Over already, not there yet, or unheard: a look tells, and asks again if it rests.
             code = error.code if isinstance(error, BinanceRefused) else 0
             if code != CANCEL_REJECTED:
                 self._log.warning("CANCEL unanswered", order=tracked.wire_id, reason=str(error))
-            return
-        self.desk.seen(tracked, row, self._clock.now_ns())
         self._emit(self.desk.take())
 
     # --- looks --------------------------------------------------------------------------------
@@ -252,15 +250,22 @@ class CryptoVenue:
     async def look(self) -> None:
         """Ask for every open order by its id and read the matches that are missing.
 
-        Raises ``VenueError``.
+        One order that cannot be read does not hide the others. Raises ``VenueError``, the first.
         """
+        failed: VenueError | None = None
         async with self._look_lock:
             for tracked in self.desk.open():
-                if tracked.phase is not Phase.SENT:
+                if tracked.phase is Phase.SENT:
+                    continue
+                try:
                     await self._look_at(tracked)
+                except VenueError as error:
+                    failed = failed or error
             self._looked_ns = self._clock.now_ns()
             self._emit(self.desk.take())
             self._send_cancels()
+        if failed is not None:
+            raise failed
 
     async def _look_at(self, tracked: Tracked) -> None:
         symbol = self._catalog.rules[tracked.request.instrument_id].symbol
