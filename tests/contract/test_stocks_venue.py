@@ -26,6 +26,10 @@ MONDAY_OPEN = "2026-11-23T15:00:00+00:00"
 Story = Callable[[Any], Awaitable[None]]
 
 
+def at(moment: str) -> int:
+    return int(dt.datetime.fromisoformat(moment).timestamp()) * NS_PER_SECOND
+
+
 def told(bench: StocksBench, story: Story, *, failing: bool = False) -> None:
     async def tell() -> None:
         try:
@@ -218,8 +222,7 @@ class AtHours(StocksBench):
     moment = MONDAY_OPEN
 
     async def prepare(self) -> None:
-        moment = int(dt.datetime.fromisoformat(self.moment).timestamp()) * NS_PER_SECOND
-        self.server.clock.set_ns(moment)
+        self.server.clock.set_ns(at(self.moment))
 
 
 def test_while_the_market_is_closed_no_order_leaves_and_the_next_open_is_named() -> None:
@@ -262,9 +265,7 @@ def test_a_day_order_ends_with_the_day() -> None:
     async def story(bench: StocksBench) -> None:
         order = bench.submit(BUY, "0.10", "6", GTC)
         await bench.until(lambda: bool(bench.kinds(order)), "it should be accepted")
-        bench.server.clock.set_ns(
-            int(dt.datetime.fromisoformat("2026-11-24T01:00:01+00:00").timestamp()) * NS_PER_SECOND
-        )
+        bench.server.clock.set_ns(at("2026-11-24T01:00:01+00:00"))
         await bench.ended(order)
         (fact,) = [f for f in bench.told if isinstance(f, ev.OrderCanceled)]
         assert fact.reason == "expired"
@@ -315,6 +316,48 @@ def test_a_server_that_hangs_does_not_hang_the_bot() -> None:
         assert bench.kinds(order)[0] in {"SubmitUnknown", "OrderAccepted"}
         assert bench.filled(order) == whole(6)
         assert bench.posts() == 1
+        await bench.agree()
+
+    told(bench, story)
+
+
+def test_a_journal_is_of_one_account_and_one_allocation() -> None:
+    bench = StocksBench()
+    bench.allocation = Cash(40 * SCALE)
+
+    async def story(bench: StocksBench) -> None:
+        bench.allocation = Cash(50 * SCALE)
+        await bench.crash()
+        with pytest.raises(AnswerInvalid, match=r"began with 40\.00 of the account"):
+            await bench.truth()
+        bench.allocation = Cash(40 * SCALE)
+        await bench.crash()
+        assert await bench.reconcile() == ""
+        bench.state.apply(ev.CashDeposited(deposit_id="opening-alpaca-other=9", amount=Cash(0)))
+        await bench.crash()
+        with pytest.raises(AnswerInvalid, match="of another account"):
+            await bench.truth()
+
+    told(bench, story)
+
+
+def test_all_or_nothing_is_all_or_nothing_and_only_in_the_regular_session() -> None:
+    bench = AtHours()
+    bench.extended = True
+
+    async def story(bench: StocksBench) -> None:
+        whole_order = bench.submit(BUY, "0.51", "12", TimeInForce.FOK)
+        await bench.ended(whole_order)
+        assert bench.filled(whole_order) == whole(12)
+        bench.refill()
+        too_much = bench.submit(BUY, "0.51", "13", TimeInForce.FOK)
+        await bench.ended(too_much)
+        assert bench.kinds(too_much) == ["OrderAccepted", "OrderCanceled"]
+        bench.server.clock.set_ns(at("2026-11-23T22:00:00+00:00"))
+        await bench.crash()
+        late = bench.submit(BUY, "0.51", "1", TimeInForce.FOK)
+        await bench.ended(late)
+        assert bench.kinds(late) == ["OrderRejected"]
         await bench.agree()
 
     told(bench, story)

@@ -26,12 +26,21 @@ from fleet.domain import events as ev
 from fleet.domain.commands import ClientOrderId
 from fleet.domain.events import TradeId
 from fleet.domain.instruments import InstrumentId, Side
-from fleet.domain.units import SCALE, Cash, Price, Qty, format_units, notional_down, parse_units
+from fleet.domain.units import (
+    SCALE,
+    Cash,
+    Price,
+    Qty,
+    format_dollars,
+    format_units,
+    notional_down,
+    parse_units,
+)
 from fleet.venues.account import AccountQuery, AccountTruth
 from fleet.venues.port import AnswerInvalid
 from fleet.venues.stocks.catalog import symbol_of
 from fleet.venues.stocks.client import AlpacaClient
-from fleet.venues.stocks.orders import Match, OrderDesk, Phase, signed_cash
+from fleet.venues.stocks.orders import Match, OrderDesk, Phase, Tracked, signed_cash
 from fleet.venues.stocks.wire import ActivityRow, exact, nanoseconds, rounded
 
 READINGS: Final = 5
@@ -42,6 +51,8 @@ SKEW_NS: Final = 5 * NS_PER_SECOND
 CENT: Final = SCALE // 100
 FILL: Final = "FILL"
 FEE: Final = "FEE"
+OPENING: Final = "opening-alpaca-"
+"""How the id of the first deposit begins; then come the account and what the journal began with."""
 STRANGER: Final = "strange-"
 """How a fill of an order nobody here sent is named, for recovery to refuse on."""
 
@@ -60,6 +71,7 @@ class Account:
         self._deposits = dict.fromkeys(deposits)
         self._allocation = allocation
         self._rows: dict[str, ActivityRow] = {}
+        self._strange: set[str] = set()
         self._read_ns = 0
 
     async def survey(self) -> None:
@@ -76,15 +88,17 @@ class Account:
         self._read_ns = now_ns
         for row in self._fills():
             tracked = self._desk.of_order(row.order_id)
-            if tracked is None:
-                await self._name(row.order_id)
-                tracked = self._desk.of_order(row.order_id)
+            if tracked is None and row.order_id not in self._strange:
+                tracked = await self._name(row.order_id)
             if tracked is not None:
                 self._desk.matched(tracked, match_of(row), now_ns)
 
-    async def _name(self, order_id: str) -> None:
-        """Ask whose order it is; somebody else's stays nameless."""
-        self._desk.bind(await self._client.order_by_id(order_id))
+    async def _name(self, order_id: str) -> Tracked | None:
+        """Ask whose order it is; ``None`` for somebody else's, who is not asked about again."""
+        tracked = self._desk.bind(await self._client.order_by_id(order_id))
+        if tracked is None:
+            self._strange.add(order_id)
+        return tracked
 
     def _fills(self) -> list[ActivityRow]:
         rows = (row for row in self._rows.values() if row.activity_type == FILL)
@@ -110,6 +124,15 @@ class Account:
         else:
             raise AnswerInvalid(
                 f"the account moved during {READINGS} readings; ask again when it is quieter"
+            )
+        foreign = [
+            name for name in self._deposits
+            if name.startswith(OPENING) and not name.startswith(f"{OPENING}{account.id}=")
+        ]  # fmt: skip
+        if foreign:
+            raise AnswerInvalid(
+                f"this journal is of another account ({foreign[0]}); use that account's keys, or "
+                "begin a new journal"
             )
         tokens, holdings = self._shares(account.id, positions)
         cash, deposits = self._cash(account.id, rounded(account.cash, "cash"),
@@ -155,9 +178,14 @@ class Account:
         ours = [row for row in self._fills() if self._desk.of_order(row.order_id) is not None]
         gross = sum(signed_cash(_side(row), _notional(row)) for row in ours)
         fees = {row.id: self._fee(row) for row in ours}
-        prefix = f"opening-alpaca-{account_id}="
+        prefix = f"{OPENING}{account_id}="
         if self._allocation:
             name, opening = self._kept(prefix, self._allocation)
+            if opening != self._allocation:
+                raise AnswerInvalid(
+                    f"this journal began with {format_dollars(opening)} of the account; set that "
+                    "as the allocation again, or begin a new journal"
+                )
             cash = opening + gross - sum(fees.values())
             return Cash(cash), [ev.CashDeposited(deposit_id=name, amount=Cash(opening))]
         everybody = [row for row in self._rows.values() if row.activity_type == FILL]

@@ -222,6 +222,8 @@ class StocksVenue:
         now_ns = self._client.venue_ns()
         if not self.hours.is_open(now_ns):
             return f"the market is {self.hours.next_open_words(now_ns)}"
+        if request.tif is TimeInForce.FOK and not self.hours.is_regular(now_ns):
+            return "all-or-nothing orders exist only in the regular session"
         return ""
 
     async def _post(self, tracked: Tracked) -> None:
@@ -356,6 +358,7 @@ class StocksVenue:
             try:
                 if now_ns - self._hours_ns >= CALENDAR_AGE_S * NS_PER_SECOND:
                     self._hours_ns = now_ns
+                    await self._client.start()
                     await self._load_hours()
                 if self.desk.busy and now_ns - self._looked_ns >= interval_s * NS_PER_SECOND:
                     await self.look()

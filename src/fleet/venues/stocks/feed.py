@@ -161,6 +161,9 @@ class StockFeed:
     async def _round(self) -> None:
         settings, clock_ns = self._settings, self._clock.now_ns()
         if clock_ns - self._hours_ns >= CALENDAR_AGE_S * NS_PER_SECOND:
+            # Asked again only hours later if it fails: two weeks are known.
+            self._hours_ns = clock_ns
+            await self._client.start()
             await self._load_hours(min(bar.due_ns for bar in self._bars.values()))
         now_ns = self._client.venue_ns()
         if not self.hours.is_open(now_ns):
