@@ -22,6 +22,7 @@ from statistics import median
 BENCH = Path(__file__).resolve().parent
 CHECKOUT = BENCH.parent
 PEERS = BENCH / ".peers" / "bin" / "python"
+CANDLE_PEERS = BENCH / ".peers" / "candles" / "bin" / "python"
 RESULTS = BENCH / "results.json"
 TIME_LIMIT_S = 900
 
@@ -61,6 +62,13 @@ def peer(program: str, *arguments: object) -> Values:
     if not PEERS.exists():
         raise UnmeasuredError("the peers are not installed; `make bench-peers` installs them")
     return call(PEERS, f"peers/{program}", *arguments)
+
+
+def candle_peer(program: str, *arguments: object) -> Values:
+    """Run a candle peer's program in the second environment."""
+    if not CANDLE_PEERS.exists():
+        raise UnmeasuredError("the peers are not installed; `make bench-peers` installs them")
+    return call(CANDLE_PEERS, f"peers/{program}", *arguments)
 
 
 class Session:
@@ -231,6 +239,44 @@ def measure_leaders(session: Session, count: int) -> None:
     session.put("leader_block_10k_facts_ms", figure(found, "copying", "block_ms"), "copying")
 
 
+def measure_candles(session: Session, folder: Path) -> None:
+    """A year of minutes, SMA 20/60, by both our drivers and three peers, and whether they agree."""
+    path = folder / "year.npy"
+    subprocess.run([sys.executable, str(BENCH / "candles.py"), str(path)], check=True)
+    ours("bars.py", "sweep", path)  # Leaves the quantities the peers trade.
+    found = session.turns(
+        {
+            "sweep": (ours, "bars.py", "sweep", path),
+            "vectorbt": (candle_peer, "bars.py", "vectorbt", path),
+            "engine_bars": (ours, "bars.py", "engine", path),
+            "nautilus_bars": (peer, "bars.py", "nautilus", path),
+            "backtesting": (candle_peer, "bars.py", "backtesting", path),
+        }
+    )
+    job, theirs = figure(found, "sweep", "job_ms"), figure(found, "vectorbt", "job_ms")
+    session.put("candles_sweep_ms", job, "sweep")
+    session.put("candles_sweep_vs_vectorbt", ratio(theirs, job), "sweep", "vectorbt")
+    session.put("candles_sweep_1000_s", figure(found, "sweep", "sweep_s"), "sweep")
+    longer = figure(found, "sweep", "four_times_ms")
+    session.put("candles_four_times_the_bars", ratio(longer, job), "sweep")
+    session.put("candles_sweep_grown_mb", figure(found, "sweep", "grown_mb"), "sweep")
+    session.put("candles_sweep_peak_mb", figure(found, "sweep", "peak_mb"), "sweep")
+    seconds = figure(found, "engine_bars", "seconds")
+    session.put("candles_engine_bars_per_s", figure(found, "engine_bars", "bars_per_s"),
+                "engine_bars")  # fmt: skip
+    session.put("candles_drivers_agree", figure(found, "engine_bars", "same"), "engine_bars")
+    slow = figure(found, "nautilus_bars", "seconds")
+    session.put("candles_engine_vs_nautilus", ratio(slow, seconds), "engine_bars", "nautilus_bars")
+    session.put("vectorbt_ms", theirs, "vectorbt")
+    session.put("backtesting_s", figure(found, "backtesting", "seconds"), "backtesting")
+    session.put("nautilus_bars_s", slow, "nautilus_bars")
+    for name in ("vectorbt", "backtesting"):
+        for key in ("fills", "apart", "unexplained", "price_difference"):
+            session.put(f"candles_{name}_{key}", figure(found, name, key), name)
+        percent = figure(found, name, "profit_difference")
+        session.put(f"candles_{name}_profit_ppm", percent and percent * 1e6, name)
+
+
 def show(result: Result) -> None:
     """One table, with the reason where there is no figure."""
     width = max(map(len, result))
@@ -260,6 +306,7 @@ def main() -> None:
         rounds = session.rounds
         measure_live(session, folder, args.orders)
         session.rounds = rounds
+        measure_candles(session, folder)
         measure_rest(session, folder, args.laps)
     session.rounds = rounds
     measure_leaders(session, 1_000)
