@@ -135,7 +135,8 @@ def test_the_wrapper_restarts_a_killed_bot_with_its_position_and_leaves_no_orpha
     assert wrapper.said("attempt 1/1000: it was ended by SIGKILL")
     again = wrapper.child()
     assert again != bot
-    guardian = status(tmp_path, "trader-binance-ethusdt-wrapper")
+    heartbeat = tmp_path / "var" / "wrapper" / "trader-binance-ethusdt-wrapper.json"
+    guardian = json.loads(heartbeat.read_text())
     assert guardian["wrapper_pid"] == wrapper.process.pid
     assert wrapper.end() == 0
     assert not psutil.pid_exists(again)

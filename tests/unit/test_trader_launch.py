@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fleet.bots.trader import main
-from fleet.runtime.trader_research import Job, ResearchFailed, Told, Validation
+from fleet.runtime.trader_research import Job, Moves, ResearchFailed, Told, Validation
 from fleet.runtime.trader_tokens import Token
 from fleet.strategies.candles import Scorer
 from fleet.strategies.rules import Rule
@@ -39,6 +39,9 @@ class Recorded:
     def acting(self, root: Path, name: str, token: Token) -> tuple[Rule, Scorer, int]:
         self.acted = name
         raise ResearchFailed(f"the model {name} is not asked for in these tests")
+
+    def moves(self, jobs: Sequence[Job]) -> Moves:
+        return Moves(volatilities={str(job.token): 0.0 for job in jobs}, correlations={})
 
     def compare(self, root: Path) -> Sequence[str]:
         return [f"models of {root.name}"]

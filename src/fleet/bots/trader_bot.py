@@ -63,38 +63,46 @@ class TraderResearch(Research, Protocol):
         ...
 
 
-def limits(loaded: Loaded) -> RiskLimits:
-    """The bot's hard limits: one market, so one limit for order, market and wallet."""
+def limits(loaded: Loaded, share: Cash | None = None) -> RiskLimits:
+    """The bot's hard limits: one market, so one limit for order, market and wallet.
+
+    ``share`` is what a portfolio gives it; it can only lower them.
+    """
     env = loaded.of(TraderEnv)
+    most = _most(env, share)
     return RiskLimits(
-        max_order_notional=env.max_position,
-        max_market_exposure=env.max_position,
-        max_wallet_exposure=env.max_position,
+        max_order_notional=most,
+        max_market_exposure=most,
+        max_wallet_exposure=most,
         max_day_turnover=env.max_turnover,
         max_day_loss=env.max_day_loss,
         max_orders_in_flight=4,
     )
 
 
-def spec_of(token: Token, interval: str, acting: Acting) -> BotSpec:
-    """The bot of one token."""
+def _most(env: TraderEnv, share: Cash | None) -> Cash:
+    return env.max_position if share is None else min(env.max_position, share)
+
+
+def spec_of(token: Token, interval: str, acting: Acting, share: Cash | None = None) -> BotSpec:
+    """The bot of one token; ``share`` is what a portfolio gives it."""
 
     def strategy(loaded: Loaded, view: View) -> CandleStrategy:
         env = loaded.of(TraderEnv)
         instrument = view.instrument(InstrumentId(str(token)))
         # The fee is part of what a limit counts, and the price may run by the collar.
-        room = Cash(env.max_position * 98 // 100 * loaded.stage_percent // 100)
+        room = Cash(_most(env, share) * 98 // 100 * loaded.stage_percent // 100)
         terms = Terms.of(instrument, collar=env.collar, notional_max=room)
         return CandleStrategy(instrument, acting.rule, terms, acting.scorer)
 
     return BotSpec(
-        name=f"Trader {token}",
+        name=f"Trader-{token}",
         slug=token.slug,
         summary=f"The Trader on {token}.",
         settings=(TraderEnv, CryptoEnv),
         known=KNOWN,
         strategy=strategy,
-        limits=limits,
+        limits=lambda loaded: limits(loaded, share),
         opportunity="SIGNAL",
         start=lambda _loaded: Start(mode=Mode.PAPER.value, feed=SANDBOX),
         source=crypto_source([token.symbol], interval, acting.history),

@@ -9,7 +9,7 @@ from typing import Final
 
 from fleet.bots.trader_bot import TraderResearch
 from fleet.bots.trader_settings import TraderEnv
-from fleet.config import Paths
+from fleet.config import SANDBOX, Paths
 from fleet.runtime.spec import Loaded
 from fleet.runtime.trader_arguments import Request
 from fleet.runtime.trader_research import Job
@@ -41,5 +41,6 @@ class Launch:
         return Job(
             token=token, interval=request.interval, root=self.paths.root, data=request.data,
             trials=trials if request.trials is None else request.trials, bars=bars,
-            seed=request.seed, synthetic=synthetic, network=request.data is None,
+            seed=request.seed, synthetic=synthetic,
+            network=request.data is None and request.feed != SANDBOX,
         )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fleet.bots.trader_bot import RULES, Acting, spec_of
@@ -17,6 +17,7 @@ from fleet.bots.trader_bot import paper as trade
 from fleet.bots.trader_launch import NAME, Launch
 from fleet.clock import NS_PER_SECOND, LiveClock
 from fleet.config import SANDBOX
+from fleet.domain.units import Cash
 from fleet.runtime.continuous import EXIT_UNAVAILABLE
 from fleet.runtime.guardian import GuardianSettings
 from fleet.runtime.kept_process import Command, end_with_parent
@@ -25,7 +26,7 @@ from fleet.runtime.spec import EXIT_OK, EXIT_STAY_DOWN
 from fleet.runtime.trader_console import complain, interruptible, progress, say
 from fleet.runtime.trader_research import Validation
 from fleet.runtime.trader_tokens import Token
-from fleet.runtime.wrapping import Wrapper
+from fleet.runtime.wrapping import Beside, Wrapper
 
 PERFORMANCE: Final = ("trading", "pnl", "day_pnl", "trades", "opportunities", "errors")
 """What a notice tells of a bot's status file."""
@@ -47,12 +48,14 @@ def paper(launch: Launch) -> int:
     acting = chosen(launch, launch.token)
     if acting is None:
         return EXIT_STAY_DOWN
+    share = None if launch.request.share is None else Cash(launch.request.share)
     code = trade(
-        spec_of(launch.token, launch.request.interval, acting), launch.loaded, launch.paths,
+        spec_of(launch.token, launch.request.interval, acting, share), launch.loaded, launch.paths,
         launch.environ, feed=feed_of(launch), duration_s=duration_of(launch),
         debug=launch.request.debug,
     )  # fmt: skip
-    say(summary(launch, launch.token))
+    if not kept_by:  # A wrapper tells it when all have ended.
+        say(_summary_lines(str(launch.token), performance(launch, launch.token.slug)))
     return code
 
 
@@ -101,7 +104,7 @@ def duration_of(launch: Launch) -> float | None:
     return asked.duration_s
 
 
-def command(launch: Launch, token: Token) -> Command:
+def command(launch: Launch, token: Token, share: Cash | None = None) -> Command:
     """The child that trades ``token`` for a wrapper; it tells the wrapper's end from the kernel."""
     request, asked = launch.request, launch.request.continuous
     words = [
@@ -111,7 +114,7 @@ def command(launch: Launch, token: Token) -> Command:
     ]  # fmt: skip
     for flag, value in (
         ("--data", request.data), ("--trials", request.trials), ("--rule", request.rule or None),
-        ("--duration", asked.duration_s),
+        ("--duration", asked.duration_s), ("--share", share),
     ):  # fmt: skip
         words += [] if value is None else [flag, str(value)]
     words += ["--unproven"] if request.unproven else []
@@ -122,7 +125,9 @@ def command(launch: Launch, token: Token) -> Command:
     )  # fmt: skip
 
 
-def wrapped(launch: Launch, commands: list[Command], slug: str) -> int:
+def wrapped(
+    launch: Launch, commands: Sequence[Command], slug: str, beside: Beside | None = None
+) -> int:
     """Keep children until they may not be kept or a signal asks; the exit code."""
     slugs = {str(token): token.slug for token in (launch.token, *launch.env.tokens)}
     wrapper = Wrapper(
@@ -137,7 +142,7 @@ def wrapped(launch: Launch, commands: list[Command], slug: str) -> int:
         webhook=launch.loaded.of(AlertEnv).webhook,
         performance=lambda name: performance(launch, slugs[name]),
     )
-    code = wrapper.run(commands)
+    code = wrapper.run(commands, beside)
     for one in commands:
         say(_summary_lines(one.name, performance(launch, slugs[one.name])))
     return code
@@ -150,11 +155,6 @@ def performance(launch: Launch, slug: str) -> Mapping[str, Any]:
         return {key: status[key] for key in PERFORMANCE}
     except (OSError, ValueError, KeyError):
         return {}
-
-
-def summary(launch: Launch, token: Token) -> list[str]:
-    """The final metrics of a token's bot."""
-    return _summary_lines(str(token), performance(launch, token.slug))
 
 
 def _summary_lines(name: str, figures: Mapping[str, Any]) -> list[str]:

@@ -51,6 +51,24 @@ class TraderEnv:
     cap: int = setting(
         "TRADER_TOKEN_CAP", ratio, "0.4", "the largest share of the capital one token gets"
     )
+    correlation: int = setting(
+        "TRADER_MAX_CORRELATION",
+        ratio,
+        "0.8",
+        "above this correlation of returns tokens count as one bet and share one cap",
+    )
+    exposure: int = setting(
+        "TRADER_MAX_EXPOSURE", ratio, "0.8", "the largest share of the capital that is traded"
+    )
+    drawdown: int = setting(
+        "TRADER_MAX_DRAWDOWN",
+        ratio,
+        "0.2",
+        "the fall of the portfolio below its peak, as a share of it, that stops every bot",
+    )
+    reweight_ns: int = setting(
+        "TRADER_REWEIGHT_S", seconds, "86400", "the seconds between two weighings of the tokens"
+    )
     max_position: Cash = setting(
         "TRADER_MAX_POSITION_USD",
         dollars,

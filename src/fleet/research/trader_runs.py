@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fleet.runtime.trader_research import Job, ResearchFailed, Told, Validation
+from fleet.runtime.trader_research import Job, Moves, ResearchFailed, Told, Validation
 from fleet.runtime.trader_tokens import Token
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 SYNTHETIC: Final = "SYNTHETIC"
 """How lines begin that rest on candles no market made."""
 BLANK_SHIFTS: Final = 200
+OVERLAP_MIN: Final = 100
+"""Bars two series must share before their correlation means something."""
 STUDY: Final = "trader"
 DOWNLOAD_BARS: Final = 20_000
 """How far back a first download reaches if the job names no number of bars."""
@@ -79,6 +82,27 @@ class TraderRuns:
             token=str(job.token), interval=job.interval, passed=True, reason="", model=entry.hash,
             synthetic=False, volatility=0.0, lines=lines,
         )  # fmt: skip
+
+    def moves(self, jobs: Sequence[Job]) -> Moves:
+        """Volatilities and correlations of what the jobs would be trained on.
+
+        A series without candles has an unknown volatility, and no correlation with any.
+        """
+        from fleet.research.intervals import CandlesError
+
+        loaded = {}
+        for job in jobs:
+            try:
+                loaded[str(job.token)] = _candles(job)
+            except CandlesError:
+                continue
+        return Moves(
+            volatilities={str(j.token): _volatility(loaded.get(str(j.token))) for j in jobs},
+            correlations={
+                (one, other): correlation(loaded[one], loaded[other])
+                for one, other in combinations(loaded, 2)
+            },
+        )
 
     def acting(self, root: Path, name: str, token: Token) -> tuple[Rule, Scorer, int]:
         """Rule, opinions and bars needed of a stored model, passed or not: who asks has judged.
@@ -190,6 +214,24 @@ def _validation(
         synthetic=loaded.candles.synthetic, volatility=yearly_volatility(loaded),
         lines=tuple(lines), files=tuple(str(file) for file in files),
     )  # fmt: skip
+
+
+def _volatility(loaded: Loaded | None) -> float:
+    return 0.0 if loaded is None else yearly_volatility(loaded)
+
+
+def correlation(one: Loaded, other: Loaded) -> float:
+    """Pearson's, of log returns over the bars both have; NaN for fewer than ``OVERLAP_MIN``."""
+    import numpy as np
+
+    a, b = one.candles, other.candles
+    _, in_a, in_b = np.intersect1d(a.ts, b.ts, return_indices=True)
+    if len(in_a) < OVERLAP_MIN:
+        return math.nan
+    x, y = np.diff(np.log(a.close[in_a])), np.diff(np.log(b.close[in_b]))
+    if not float(np.std(x)) > 0.0 or not float(np.std(y)) > 0.0:
+        return math.nan
+    return float(np.corrcoef(x, y)[0, 1])
 
 
 def yearly_volatility(loaded: Loaded) -> float:

@@ -74,11 +74,17 @@ class KeptProcess:
         self._clock = clock
         self._told = told
         self._stopping = asyncio.Event()
+        self._renewed = asyncio.Event()
         self._log = logs.get("wrapper")
 
     def stop(self) -> None:
         """Ask for the end; ``run`` returns when the child is gone."""
         self._stopping.set()
+
+    def renew(self, command: Command) -> None:
+        """End the child in order and start it anew by ``command``: no failure, but a restart."""
+        self.command = command
+        self._renewed.set()
 
     async def run(self) -> int:
         """Keep the child; the code the wrapper should end with for it."""
@@ -99,6 +105,7 @@ class KeptProcess:
 
     async def _once(self) -> Ending:
         command, standing = self.command, self.standing
+        self._renewed.clear()
         standing.started_ns = begun_ns = self._clock.now_ns()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -117,6 +124,7 @@ class KeptProcess:
             code = await end_process(process)
         uptime_ns = self._clock.now_ns() - begun_ns
         over = command.duration_s is not None and uptime_ns >= command.duration_s * NS_PER_SECOND
+        over = over or self._renewed.is_set()
         return Ending(
             code=code, uptime_ns=uptime_ns, stopping=self._stopping.is_set(), hung=hung,
             cycle_over=over,
@@ -126,19 +134,20 @@ class KeptProcess:
         """Wait for its end or ours; true if it lives but gives no sign of it."""
         gone = asyncio.ensure_future(process.wait())
         asked = asyncio.ensure_future(self._stopping.wait())
+        renewed = asyncio.ensure_future(self._renewed.wait())
         look_s = min(self.command.hang_s / 4, 5.0)
         try:
             while True:
                 done, _ = await asyncio.wait(
-                    {gone, asked}, timeout=look_s, return_when=asyncio.FIRST_COMPLETED
+                    {gone, asked, renewed}, timeout=look_s, return_when=asyncio.FIRST_COMPLETED
                 )
                 if done:
                     return False
                 if (self.pulse_age_ns() or 0) > self.command.hang_s * NS_PER_SECOND:
                     return True
         finally:
-            asked.cancel()
-            gone.cancel()
+            for task in (gone, asked, renewed):
+                task.cancel()
 
     def pulse_age_ns(self) -> int | None:
         """How long its pulse stands still; nothing if it has none, or none in this run yet."""

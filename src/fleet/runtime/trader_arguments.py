@@ -74,6 +74,8 @@ class Request:
     feed: str
     """``sandbox`` for the local server, ``venue`` for the venue itself."""
     continuous: Continuous
+    share: int | None
+    """A portfolio's dollars for this token at 1e-8; nothing outside a portfolio."""
     answer: Path | None
     """Where a backtest for a portfolio leaves its validation."""
     kept_by: int
@@ -137,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     kept.add_argument("--max-restarts", type=_whole, metavar="N", help="at most: 1000")
     kept.add_argument("--restart-delay", type=_positive, metavar="SECONDS", help="the first: 30")
     kept.add_argument("--duration", type=_positive, metavar="SECONDS", help="stop, or begin anew")
+    parser.add_argument("--share", type=_cash, help=argparse.SUPPRESS)
     parser.add_argument("--answer", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--kept-by", type=_whole, default=0, help=argparse.SUPPRESS)
     return parser
@@ -186,7 +189,7 @@ def _checked(
         mode=mode, token=token, gui=given.gui, debug=given.debug, dry_run=given.dry_run,
         interval=given.interval, data=given.data, trials=given.trials, seed=given.seed,
         unproven=given.unproven, rule=given.rule or "", feed=given.feed,
-        answer=given.answer, kept_by=given.kept_by,
+        share=given.share, answer=given.answer, kept_by=given.kept_by,
         continuous=Continuous(
             infinite=given.infinite, auto_restart=given.auto_restart,
             restarts_max=1_000 if given.max_restarts is None else given.max_restarts,
@@ -199,6 +202,12 @@ def _checked(
 def _whole(text: str) -> int:
     if not text.isdecimal() or len(text) > 9:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    return int(text)
+
+
+def _cash(text: str) -> int:
+    if not text.isdecimal() or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount")
     return int(text)
 
 

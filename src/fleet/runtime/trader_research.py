@@ -6,7 +6,7 @@ research. Research reads candles and writes models and reports; it never trades.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,6 +67,14 @@ class Validation:
         return cls(**{**plain, **lists})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moves:
+    """How tokens move: yearly volatilities (0 unknown) and correlations of pairs (NaN unknown)."""
+
+    volatilities: Mapping[str, float]
+    correlations: Mapping[tuple[str, str], float]
+
+
 class Research(Protocol):
     """What is asked; every question may raise ``ResearchFailed``."""
 
@@ -80,6 +88,10 @@ class Research(Protocol):
 
     def fresh(self, job: Job, age_ns: int, now_ns: int) -> Validation | None:
         """The newest validation of the registry for this token and interval, if fresh enough."""
+        ...
+
+    def moves(self, jobs: Sequence[Job]) -> Moves:
+        """How the jobs' tokens move, alone and together."""
         ...
 
     def compare(self, root: Path) -> Sequence[str]:
