@@ -113,6 +113,20 @@ def test_a_stream_that_is_cut_or_mute_loses_no_fill() -> None:
     told(StocksBench(), story)
 
 
+def test_a_part_that_is_told_twice_is_one_part() -> None:
+    async def story(bench: StocksBench) -> None:
+        bench.fault("stream-duplicate")
+        order = bench.submit(BUY, "0.51", "20", GTC)
+        await bench.until(lambda: bench.filled(order) == whole(12), "the first part should come")
+        bench.refill()
+        await bench.ended(order)
+        assert [fill.qty for fill in bench.fills(order)] == [whole(12), whole(8)]
+        assert bench.kinds(order) == ["OrderAccepted", "OrderFilled", "OrderFilled"]
+        await bench.agree()
+
+    told(StocksBench(), story)
+
+
 def test_under_every_fault_at_once_the_books_agree_in_the_end() -> None:
     async def story(bench: StocksBench) -> None:
         for name in ("lost-answer", "lost-request", "error-after", "error-before", "rate-limit"):
@@ -195,6 +209,33 @@ def test_shares_of_before_are_not_ours_and_a_stranger_is_refused() -> None:
             "time_in_force": "ioc", "client_order_id": "by hand",
         }))  # fmt: skip
         assert "orders the journal does not know" in await bench.reconcile()
+
+    told(bench, story)
+
+
+class Owned(StocksBench):
+    """An account whose owner traded an hour before the journal was begun."""
+
+    async def prepare(self) -> None:
+        exchange = self.server.exchange
+        self.server.clock.offset_ns -= 3_600 * NS_PER_SECOND
+        exchange.begin(exchange.place({
+            "symbol": SYMBOL, "side": "buy", "qty": 5, "limit_price": 0.51, "type": "limit",
+            "time_in_force": "ioc", "client_order_id": "by hand",
+        }))  # fmt: skip
+        exchange.requote()
+        self.server.clock.offset_ns = 0
+
+
+def test_what_the_owner_traded_before_is_no_stranger() -> None:
+    bench = Owned()
+
+    async def story(bench: StocksBench) -> None:
+        bench.owners_shares = "5"
+        assert bench.state.portfolio.cash == parse_cash("97.45")
+        await bench.ended(bench.submit(BUY, "0.51", "6"))
+        await bench.agree()
+        assert bench.held() == {bench.yes: whole(6)}
 
     told(bench, story)
 

@@ -159,6 +159,19 @@ def test_an_outage_voids_the_books_and_its_bars_are_filled_in() -> None:
     told(World("2026-11-21T04:30:20+00:00"), story)
 
 
+def test_without_a_fresh_calendar_it_goes_on_by_the_one_it_has() -> None:
+    async def story(world: World) -> None:
+        await world.start()
+        fault = Fault(name="error-before", where="calendar")
+        world.server.faults.add(fault)
+        world.clock.go_to(world.clock.now_ns() + 7 * 3_600 * NS_PER_SECOND)
+        await world.until(lambda: len(world.bars()) == 7 * 60, "seven hours of bars")
+        await world.until(lambda: bool(world.kinds(BookSnapshot)), "and quotes")
+        assert fault.struck == 1, "it should not be asked for again and again"
+
+    told(World("2026-11-21T04:30:20+00:00"), story)
+
+
 def test_the_close_is_told_with_the_next_open_and_the_night_has_no_bars() -> None:
     async def story(world: World) -> None:
         await world.start()
