@@ -24,8 +24,10 @@ from fleet.runtime.wrapping import keep
 home, bodies = Path(sys.argv[1]), sys.argv[2:]
 clock = LiveClock()
 policy = RestartPolicy(delay_ns=50_000_000, failures_max=3)
-guardian = Guardian(home / "guardian.json", policy, clock, lambda code, text, remedy="": print(
-    code, text, flush=True))
+def say(code, text, remedy=""):
+    print(code, text, flush=True)
+
+guardian = Guardian(home / "guardian.json", policy, clock, say, say)
 commands = [
     Command(name=f"c{n}", words=[sys.executable, "-c", body], environ={"PYTHONPATH": ":".join(
         sys.path), "HOME_DIR": str(home), "NAME": f"c{n}"}, home=home, pulse=home / f"c{n}.pulse",

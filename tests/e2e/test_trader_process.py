@@ -1,10 +1,13 @@
 """``run_trader.py`` as a process, with the real research."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fleet.research.synthetic import synthetic_candles
@@ -67,6 +70,29 @@ def test_a_backtest_of_a_file_keeps_a_model_and_draws_pictures(
     compared = trader(tmp_path, "research").stdout
     assert model.name in compared
     assert "BINANCE:ETHUSDT 1h" in compared
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_backtest_ends_at_once_and_leaves_no_half_model(
+    tmp_path: Path, candles_file: Path, number: signal.Signals
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run_trader.py"), "backtest", "--data", str(candles_file),
+         "--trials", "100000"],
+        env={"PATH": os.environ["PATH"], "FLEET_HOME": str(tmp_path)}, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+    training = psutil.Process(process.pid)
+    deadline = time.monotonic() + 60
+    # The library of trees is loaded when training begins, long after the handlers are there.
+    while not any("sklearn" in part.path for part in training.memory_maps()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == 130, told
+    assert "interrupted before the end" in told
+    assert not (tmp_path / "var" / "models").exists()
 
 
 def test_a_backtest_never_makes_candles_up(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from fleet.bots.polyai import SPEC as POLYAI
 from fleet.cli.main import COMMANDS
 from fleet.runtime.bootstrap import parse_arguments
 from fleet.runtime.settings import SANDBOX_PORT
+from fleet.runtime.trader_arguments import parse as parse_trader
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -121,7 +122,9 @@ def _check_tool(program: str, words: tuple[str, ...]) -> None:
 
 
 def _check_script(words: tuple[str, ...]) -> None:
-    command = [sys.executable, str(ROOT / words[0]), "--help"]
+    module = words[0] == "-m"
+    what = ["-m", words[1]] if module else [str(ROOT / words[0])]
+    command = [sys.executable, *what, "--help"]
     told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     for word in words[1:]:
         assert not word.startswith("--") or word in told, f"{words[0]} has no flag {word}"
@@ -146,6 +149,8 @@ def test_a_command_shown_is_one_that_exists(shown: Shown) -> None:
             _check_make(words)
         case "fleet" | ".venv/bin/fleet":
             _check_fleet(words)
+        case "python3" if words[0] == "run_trader.py":
+            parse_trader(words[1:], ())
         case "python3":
             spec = RUNNERS.get(words[0])
             assert spec is not None, f"no rule for {shown}"

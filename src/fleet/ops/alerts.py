@@ -62,6 +62,16 @@ class Alerts:
         """Write the line, and post it unless this code was posted a moment ago."""
         text, remedy = safe(text), safe(remedy)
         self._log.error("ALERT", code=code, text=text, remedy=remedy)
+        self._offer(code, text, remedy)
+
+    def notice(self, code: str, text: str) -> None:
+        """Tell a person of something that needs nobody: a quiet line, posted as an alert is."""
+        text = safe(text)
+        self._log.info("NOTICE", code=code, text=text)
+        self._offer(code, text, "")
+
+    def _offer(self, code: str, text: str, remedy: str) -> None:
+        """Post it, unless there is nowhere to, or this code was posted a moment ago."""
         if not self._webhook or self._closing.is_set():
             return
         now_ns = self._clock.now_ns()

@@ -72,15 +72,19 @@ class Guardian:
 
     def __init__(
         self, file: Path, policy: RestartPolicy, clock: Clock, alert: Alert,
-        settings: GuardianSettings | None = None,
+        notice: Callable[[str, str], None], settings: GuardianSettings | None = None,
         performance: Callable[[str], Mapping[str, Any]] = lambda _name: {},
     ) -> None:  # fmt: skip
-        """Write to ``file``; ``performance`` reads what a process says of its trading."""
+        """Write to ``file``; ``alert`` and ``notice`` tell people, of trouble and of its absence.
+
+        ``performance`` reads what a process says of its trading.
+        """
         self.kept: list[KeptProcess] = []
         self._file = file
         self._policy = policy
         self._clock = clock
         self._alert = alert
+        self._notice = notice
         self._settings = settings or GuardianSettings()
         self._performance = performance
         self._started_ns = clock.now_ns()
@@ -151,7 +155,7 @@ class Guardian:
     def notice(self) -> None:
         """Tell people how it goes."""
         report = self.report()
-        self._alert(f"HEALTH {report['status']}", summary(report["processes"]), "")
+        self._notice(f"HEALTH {report['status']}", summary(report["processes"]))
 
     async def run(self) -> None:
         """Beat and tell until cancelled."""

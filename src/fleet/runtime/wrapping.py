@@ -59,7 +59,7 @@ class Wrapper:
         alerts = Alerts(self.webhook, clock, source=self.name)
         guardian = Guardian(
             self.paths.var / "wrapper" / f"{self.slug}.json", self.policy, clock, alerts,
-            self.guarding, self.performance,
+            alerts.notice, self.guarding, self.performance,
         )  # fmt: skip
         log = logs.get("wrapper")
         try:
