@@ -2,9 +2,9 @@
 
 An ``Instrument`` is one outcome token (the YES or the NO of a market), whose price stays below one
 dollar; a binary market's two instruments name each other as ``complement``. Or it is a share or a
-coin: no ``ceiling``, no complement, and its market names it as both YES and NO. An ``OutcomeSet`` is a neg-risk event:
-exactly one of its markets resolves YES. A ``Ladder`` is a chain of markets of which each implies
-the next ("by June" implies "by July", "above 110" implies "above 100").
+coin: no ``ceiling``, no complement, and its market names it as both YES and NO. An ``OutcomeSet``
+is a neg-risk event: exactly one of its markets resolves YES. A ``Ladder`` is a chain of markets of
+which each implies the next ("by June" implies "by July", "above 110" implies "above 100").
 """
 
 from __future__ import annotations

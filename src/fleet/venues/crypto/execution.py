@@ -221,7 +221,12 @@ class CryptoVenue:
     # --- cancels ------------------------------------------------------------------------------
 
     def cancel(self, client_order_id: ClientOrderId) -> None:
-        """Ask for a cancel; never waits. It is asked for again until the order is over."""
+        """Ask for a cancel; never waits. It is asked for again until the order is over.
+
+        An order still in the queue is made known first: what leaves must be what is cancelled.
+        """
+        if any(request.client_order_id == client_order_id for request in self._queue):
+            self._flush()
         self.desk.ask_cancel(client_order_id, self._clock.now_ns())
         asyncio.get_running_loop().call_soon(self._cancel_due)
 
