@@ -387,3 +387,15 @@ def test_an_answer_nobody_can_read_leaves_the_order_in_flight_until_it_is_found(
         await bench.agree()
 
     play(story)
+
+
+def test_a_cancel_in_the_same_breath_cancels_and_never_loses_the_order() -> None:
+    async def story(bench: CryptoBench) -> None:
+        order = bench.submit(BUY, BID, SIX, GTC)
+        bench.execution.cancel(order)
+        await bench.ended(order)
+        assert bench.kinds(order)[-1] == "OrderCanceled"
+        assert "CancelRejected" not in bench.kinds(order)
+        assert posts(bench) == 1
+
+    play(story)
