@@ -72,6 +72,32 @@ def test_a_backtest_of_a_file_keeps_a_model_and_draws_pictures(
     assert "BINANCE:ETHUSDT 1h" in compared
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_ended_validation_leaves_no_process_behind(
+    tmp_path: Path, candles_file: Path, number: signal.Signals
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run_trader.py"), "paper", "--data", str(candles_file),
+         "--trials", "100000"],
+        env={"PATH": os.environ["PATH"], "FLEET_HOME": str(tmp_path)}, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (children := psutil.Process(process.pid).children()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    # Its library of trees says that it works, long after it has asked to hear of our end.
+    while not any("sklearn" in part.path for part in children[0].memory_maps()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == (130 if number is signal.SIGTERM else -number), told
+    psutil.wait_procs(children, timeout=20)
+    assert not any(child.is_running() for child in children)
+    assert not (tmp_path / "var" / "models").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_backtest_ends_at_once_and_leaves_no_half_model(
     tmp_path: Path, candles_file: Path, number: signal.Signals

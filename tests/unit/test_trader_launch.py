@@ -54,6 +54,14 @@ def validation(*, passed: bool = True, synthetic: bool = False) -> Validation:
     )  # fmt: skip
 
 
+FAILING = f"""
+import json, sys
+answer = sys.argv[sys.argv.index("--answer") + 1]
+json.dump({validation(passed=False).plain()!r}, open(answer, "w"))
+"""
+"""Stands in the place of the script that validates in a process of its own."""
+
+
 def run(words: str, home: Path, research: Recorded, **environ: str) -> int:
     return main(words.split(), {"FLEET_HOME": str(home), **environ}, home, research)
 
@@ -144,9 +152,10 @@ def test_a_dry_run_makes_the_checks_and_changes_nothing(
 def test_a_model_that_did_not_pass_is_not_traded_not_even_on_paper(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    research = Recorded(validation(passed=False))
+    research = Recorded()
+    (tmp_path / "run_trader.py").write_text(FAILING)
     assert run("paper", tmp_path, research) == 78
-    assert [what for what, _ in research.jobs] == ["fresh", "backtest"]
+    assert [what for what, _ in research.jobs] == ["fresh"]
     told = capsys.readouterr()
     assert "did not pass: no edge" in told.err
     assert "--unproven trades it all the same" in told.err
@@ -156,7 +165,8 @@ def test_a_model_that_did_not_pass_is_not_traded_not_even_on_paper(
 def test_a_model_that_did_not_pass_is_traded_with_play_money_if_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    research = Recorded(validation(passed=False))
+    research = Recorded()
+    (tmp_path / "run_trader.py").write_text(FAILING)
     assert run("paper --unproven", tmp_path, research) == 1
     assert research.acted == "abc"
     assert "UNPROVEN BINANCE:ETHUSDT: a model that did not pass" in capsys.readouterr().out

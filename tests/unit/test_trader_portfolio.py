@@ -9,8 +9,9 @@ import pytest
 
 from fleet.bots.trader import main
 from fleet.bots.trader_launch import Launch
-from fleet.bots.trader_portfolio import validate, weigh
+from fleet.bots.trader_portfolio import weigh
 from fleet.bots.trader_settings import TraderEnv
+from fleet.bots.trader_validation import validate
 from fleet.clock import ManualClock
 from fleet.config import Paths, load
 from fleet.domain.units import SCALE, Cash

@@ -25,6 +25,7 @@ from fleet.runtime import preflight
 from fleet.runtime.bootstrap import read_settings
 from fleet.runtime.continuous import EXIT_UNAVAILABLE
 from fleet.runtime.crypto_settings import CryptoEnv
+from fleet.runtime.kept_process import end_with_parent
 from fleet.runtime.settings import FleetSettings
 from fleet.runtime.spec import EXIT_OK, EXIT_RETRY, EXIT_STAY_DOWN
 from fleet.runtime.trader_arguments import parse
@@ -69,6 +70,8 @@ def main(
     )  # fmt: skip
     if request.dry_run:
         return dry_run(launch)
+    if request.kept_by and not end_with_parent(request.kept_by):
+        return EXIT_OK  # Who started it is gone already: nobody would watch it.
     try:
         return WORK[request.mode](launch)
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ every start says that nothing speaks for it.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -15,16 +16,17 @@ from typing import Any, Final
 from fleet.bots.trader_bot import RULES, Acting, spec_of
 from fleet.bots.trader_bot import paper as trade
 from fleet.bots.trader_launch import NAME, Launch
-from fleet.clock import NS_PER_SECOND, LiveClock
+from fleet.bots.trader_validation import validate
+from fleet.clock import NS_PER_SECOND
 from fleet.config import SANDBOX
 from fleet.domain.units import Cash
 from fleet.runtime.continuous import EXIT_UNAVAILABLE
 from fleet.runtime.guardian import GuardianSettings
-from fleet.runtime.kept_process import Command, end_with_parent
+from fleet.runtime.kept_process import Command
 from fleet.runtime.safety_settings import AlertEnv
-from fleet.runtime.spec import EXIT_OK, EXIT_STAY_DOWN
-from fleet.runtime.trader_console import complain, interruptible, progress, say
-from fleet.runtime.trader_research import Validation
+from fleet.runtime.spec import EXIT_STAY_DOWN
+from fleet.runtime.trader_console import complain, say
+from fleet.runtime.trader_research import ResearchFailed, Validation
 from fleet.runtime.trader_tokens import Token
 from fleet.runtime.wrapping import Beside, Wrapper
 
@@ -42,9 +44,6 @@ def paper(launch: Launch) -> int:
         return EXIT_UNAVAILABLE
     if launch.request.continuous.auto_restart:
         return wrapped(launch, [command(launch, launch.token)], launch.token.slug)
-    kept_by = launch.request.kept_by
-    if kept_by and not end_with_parent(kept_by):
-        return EXIT_OK  # The wrapper is gone: it will not keep what it cannot watch.
     acting = chosen(launch, launch.token)
     if acting is None:
         return EXIT_STAY_DOWN
@@ -54,7 +53,7 @@ def paper(launch: Launch) -> int:
         launch.environ, feed=feed_of(launch), duration_s=duration_of(launch),
         debug=launch.request.debug,
     )  # fmt: skip
-    if not kept_by:  # A wrapper tells it when all have ended.
+    if not launch.request.kept_by:  # A wrapper tells it when all have ended.
         say(_summary_lines(str(launch.token), performance(launch, launch.token.slug)))
     return code
 
@@ -78,15 +77,10 @@ def chosen(launch: Launch, token: Token) -> Acting | None:
 
 def validated(launch: Launch, token: Token) -> Validation:
     """A fresh passed validation of the registry, or one made now. Raises ``ResearchFailed``."""
-    job = launch.job(token, trials=launch.env.trials, bars=launch.env.bars)
-    now_ns = LiveClock().now_ns()
-    fresh = launch.research.fresh(job, launch.env.model_age_ns, now_ns)
-    if fresh is not None:
-        say([f"{token}: the model {fresh.model} of the registry passed and is fresh"])
-        return fresh
-    with interruptible(), progress(f"validating {token}") as told:
-        found = launch.research.backtest(job, told)
-    say(found.lines)
+    found = asyncio.run(validate(launch, (token,), shown=True))[token]
+    if isinstance(found, str):
+        raise ResearchFailed(found)
+    say([f"{token}: trades the model {found.model}"] if found.passed else [])
     return found
 
 

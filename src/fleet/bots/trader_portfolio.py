@@ -7,20 +7,15 @@ Paper only: a live portfolio waits for the live gate of its venues.
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from fleet.bots.trader_launch import NAME, Launch
 from fleet.bots.trader_paper import command, feed_of, wrapped
+from fleet.bots.trader_validation import validate
 from fleet.clock import LiveClock
 from fleet.domain.units import SCALE, Cash, format_dollars
-from fleet.runtime.kept_process import Command, end_process
+from fleet.runtime.kept_process import Command
 from fleet.runtime.safety_settings import SafetyEnv
 from fleet.runtime.spec import EXIT_STAY_DOWN
 from fleet.runtime.trader_allocation import (
@@ -161,64 +156,3 @@ def _allowed(launch: Launch, shares: Mapping[str, Cash]) -> dict[str, Cash]:
 
 def _worthwhile(shares: Mapping[str, Cash]) -> dict[str, Cash]:
     return {name: share for name, share in shares.items() if share >= LEAST}
-
-
-# --- validation in parallel ----------------------------------------------------------------------
-
-
-async def validate(launch: Launch, tokens: Sequence[Token]) -> dict[Token, Validation | str]:
-    """Validate each in a process of its own, as many at once as there are cores.
-
-    A text is the reason why there is no validation. Ctrl-C and SIGTERM end all of them.
-    """
-    places = asyncio.Semaphore(os.cpu_count() or 1)
-    whole = asyncio.current_task()
-    loop = asyncio.get_running_loop()
-    if whole is not None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, whole.cancel)
-    with tempfile.TemporaryDirectory() as folder:
-
-        async def one(token: Token) -> Validation | str:
-            async with places:
-                return await _validated(launch, token, Path(folder) / f"{token.slug}.json")
-
-        try:
-            answers = await asyncio.gather(*(one(token) for token in tokens))
-        except asyncio.CancelledError:
-            raise KeyboardInterrupt from None
-    return dict(zip(tokens, answers, strict=True))
-
-
-async def _validated(launch: Launch, token: Token, answer: Path) -> Validation | str:
-    job = launch.job(token, trials=launch.env.trials, bars=launch.env.bars)
-    fresh = launch.research.fresh(job, launch.env.model_age_ns, LiveClock().now_ns())
-    if fresh is not None:
-        return fresh
-    words = [
-        sys.executable, str(launch.home / "run_trader.py"), "backtest", "--symbol", token.symbol,
-        "--exchange", token.exchange, "--interval", job.interval, "--trials", str(job.trials),
-        "--seed", str(job.seed), "--answer", str(answer),
-    ]  # fmt: skip
-    process = await asyncio.create_subprocess_exec(
-        *words, env=dict(launch.environ), cwd=launch.home, start_new_session=True,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        _, told = await process.communicate()
-    finally:
-        await end_process(process)
-    found = _read(answer)
-    if found is not None:
-        return found
-    reason = told.decode(errors="replace").strip().splitlines()
-    return reason[-1] if reason else f"its validation ended with code {process.returncode}"
-
-
-def _read(answer: Path) -> Validation | None:
-    """What a validation left; nothing if it left none that can be read."""
-    try:
-        return Validation.of(json.loads(answer.read_text()))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
