@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fleet.research.executors import Job, carry_out, on_ray
@@ -81,6 +83,36 @@ def test_workers_share_a_study_and_one_may_be_killed(tmp_path: Path) -> None:
     (model,) = (tmp_path / "var/models").iterdir()
     manifest = json.loads((model / "manifest.json").read_text())
     assert manifest["choice"] == best_of(studies, "eth").choice.plain()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)]
+)
+def test_a_stopped_run_leaves_no_process_behind(
+    tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    files = [
+        str(write(candles(2_000, seed=n, drift=0.0), tmp_path, f"{symbol}_1h.parquet"))
+        for n, symbol in enumerate(("ETHUSDT", "BTCUSDT"))
+    ]
+    run = start(tmp_path, "run", "--data", *files, "--trials", "5000", "--study", "two")
+    children: list[psutil.Process] = []
+    try:
+        until(lambda: len(list((tmp_path / "var").glob("studies/*.journal"))) == 2)
+        children = psutil.Process(run.pid).children(recursive=True)
+        assert len(children) >= 2
+        run.send_signal(sent)
+        run.communicate(timeout=PATIENCE_S)
+        assert run.returncode == code
+        _, alive = psutil.wait_procs(children, timeout=PATIENCE_S)
+        assert not alive
+    finally:
+        run.kill()
+        run.communicate()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
 
 
 @pytest.mark.slow

@@ -9,11 +9,14 @@ when it is asked for. Machines of a cluster need this project installed at the s
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent import futures
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final
 
 from fleet.research.intervals import CandlesError
@@ -25,6 +28,7 @@ from fleet.research.training_plan import Plan, TrainingError
 from fleet.research.workers import open_study
 from fleet.strategies.rules import Terms
 
+WAIT_S: Final = 0.5
 OBJECT_STORE_BYTES: Final = 100_000_000
 """Ray would take 30 % of the memory by default; candles of a year of minutes are 25 MB."""
 
@@ -74,13 +78,40 @@ def in_processes(jobs: Sequence[Job], *, workers: int = 0) -> Iterator[Ended]:
     count = min(workers or os.cpu_count() or 1, len(jobs))
     if not jobs:
         return
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(carry_out, number, job) for number, job in enumerate(jobs)]
+    with ProcessPoolExecutor(
+        count, mp_context=get_context("spawn"), initializer=_end_with_parent
+    ) as pool:
+        pending = {pool.submit(carry_out, number, job) for number, job in enumerate(jobs)}
         try:
-            for future in as_completed(futures):
-                yield future.result()
+            while pending:
+                # Short waits: a Ctrl-C that another thread took is seen at the next one.
+                done, pending = futures.wait(
+                    pending, timeout=WAIT_S, return_when=futures.FIRST_COMPLETED
+                )
+                for future in done:
+                    yield future.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            if pending:
+                # Asked before the shutdown, which forgets them.
+                running = list((pool._processes or {}).values())  # noqa: SLF001
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in running:
+                    process.terminate()
+
+
+def _end_with_parent() -> None:
+    """In a worker: Ctrl-C is the parent's to handle, and nobody outlives it, however it ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is None:
+        return
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        connection.wait([sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def on_ray(jobs: Sequence[Job], *, workers: int = 0, address: str = "") -> Iterator[Ended]:
