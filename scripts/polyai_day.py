@@ -6,6 +6,8 @@ with 1 if the last quarter needs a tenth more than the second. It is no test of 
 a quarter of an hour of one core (`make day`).
 """
 
+# ruff: noqa: INP001, T201 - a script
+
 from __future__ import annotations
 
 import argparse

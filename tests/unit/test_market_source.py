@@ -10,7 +10,8 @@ from fleet.config import Paths, load_all
 from fleet.domain.instruments import Universe
 from fleet.journal.tape import FrameKind, read_tape
 from fleet.runtime import market_source
-from fleet.runtime.market_source import MarketSource, SourceFailed
+from fleet.runtime.market_source import MarketSource
+from fleet.runtime.source_port import SourceFailed
 from fleet.runtime.spec import Loaded
 from fleet.venues.polymarket.catalog import Catalog
 from fleet.venues.polymarket.feed import MarketFeed

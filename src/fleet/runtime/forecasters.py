@@ -52,9 +52,7 @@ def open_desk(
         say=say,
     )  # fmt: skip
     forecasters: tuple[Forecaster, ...] = (StatisticalForecaster(memory), *models)
-    desk = Desk(
-        forecasters=forecasters, memory=memory, fit=Calibration.fit, now_ns=clock.now_ns()
-    )
+    desk = Desk(forecasters=forecasters, memory=memory, fit=Calibration.fit, now_ns=clock.now_ns())
     say(
         f"forecasters: {', '.join(one.name for one in forecasters)};"
         f" {len(desk.record)} resolved forecasts on record"
