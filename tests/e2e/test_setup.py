@@ -440,5 +440,7 @@ def test_every_import_is_in_a_lock() -> None:
             if not {re.sub(r"[-_.]+", "-", d).lower() for d in known.get(module, [])} & have
         }
 
-    assert missing("src", "runtime") == {}
+    # Ray is optional at run time: who asks for it without having it is told what to install.
+    assert set(missing("src", "runtime")) <= {"ray"}
+    assert missing("src", "runtime", "dev") == {}
     assert missing("tests", "runtime", "dev") == {}
