@@ -8,6 +8,7 @@ one a request for bars: a status, ``"drop"`` (the connection ends) or ``"hang"``
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ Bar = Sequence[float]
 """(time in ms, open, high, low, close, volume)."""
 
 
-class CandleServer:
+class CandleServer(ABC):
     """What both have in common: bars, a clock, faults, and what was asked."""
 
     def __init__(self, bars: Sequence[Bar], *, now_ms: int, page: int) -> None:
@@ -32,8 +33,9 @@ class CandleServer:
         self.asked: list[dict[str, str]] = []
         self.url = ""
 
+    @abstractmethod
     def routes(self) -> list[web.RouteDef]:
-        raise NotImplementedError
+        """What the venue's own server answers."""
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:

@@ -18,6 +18,24 @@ from fleet.cli import evaluate_forecasts, evaluate_leaders, evaluate_statarb
 from fleet.domain.units import SCALE, UnitsError, parse_units
 
 EXIT_BAD_INPUT = 2
+SUBJECTS = (
+    (
+        "leaders",
+        "wallets: chosen on the earlier part, copied on the later part, with costs",
+        evaluate_leaders,
+    ),
+    (
+        "forecasts",
+        "a forecaster against the market's price: fit earlier, report later, with intervals",
+        evaluate_forecasts,
+    ),
+    (
+        "statarb",
+        "spreads that ought to hold: walk forward on recorded quotes, with costs",
+        evaluate_statarb,
+    ),
+)
+"""The subjects with a module of their own: name, help, module."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,30 +79,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     sets.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
     sets.set_defaults(evaluate=_run_sets)
-    leaders = subjects.add_parser(
-        "leaders",
-        help="wallets: chosen on the earlier part, copied on the later part, with costs",
-        description=evaluate_leaders.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    evaluate_leaders.add_arguments(leaders)
-    leaders.set_defaults(evaluate=evaluate_leaders.run)
-    forecasts = subjects.add_parser(
-        "forecasts",
-        help="a forecaster against the market's price: fit earlier, report later, with intervals",
-        description=evaluate_forecasts.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    evaluate_forecasts.add_arguments(forecasts)
-    forecasts.set_defaults(evaluate=evaluate_forecasts.run)
-    statarb = subjects.add_parser(
-        "statarb",
-        help="spreads that ought to hold: walk forward on recorded quotes, with costs",
-        description=evaluate_statarb.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    evaluate_statarb.add_arguments(statarb)
-    statarb.set_defaults(evaluate=evaluate_statarb.run)
+    for name, help_text, module in SUBJECTS:
+        subject = subjects.add_parser(
+            name,
+            help=help_text,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(subject)
+        subject.set_defaults(evaluate=module.run)
 
 
 def run(args: argparse.Namespace) -> int:
